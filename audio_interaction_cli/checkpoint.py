@@ -1,0 +1,201 @@
+"""Finds a checkpoint folder and reads what it says of itself: configurations and tensor headers.
+
+Knows the published layout in all its variants. Reads no weights and imports no torch; every problem is a
+`CheckpointError`.
+"""
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+from safetensors import SafetensorError, safe_open
+
+from audio_interaction_cli.errors import CheckpointError
+
+HUB_IDS = ("zhifeixie/Audio-Interaction", "zhifeixie/AudioInteraction", "zhifeixie/AudioInteraction-2M")
+DOWNLOAD = f"hf download {HUB_IDS[0]} --local-dir checkpoints"
+LOCAL_FOLDER = Path("checkpoints")
+
+LM_CONFIG = "model_config.yaml"
+LM_INDEX = "model.safetensors.index.json"
+TOKENIZER = "tokenizer.json"
+TOWER_CONFIGS = ("qwen25OmniConfig/config.json", "qwen_2_5_omni_config/config.json")
+TOWER_WEIGHTS = "*ChunkwisedEncoder"
+
+
+@dataclass(frozen=True, slots=True)
+class TensorHeader:
+    """Where a tensor lies and what it is, without its numbers."""
+
+    file: Path
+    shape: tuple[int, ...]
+    dtype: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Checkpoint:
+    """A checkpoint folder whose files are all there and readable as far as their headers go."""
+
+    name: str
+    folder: Path
+    lm_config: Mapping[str, Any]
+    """Fields of model_config.yaml, by LitGPT's names."""
+    lm_tensors: Mapping[str, TensorHeader]
+    tower_config: Mapping[str, Any]
+    """`thinker_config.audio_config` of the nested configuration."""
+    tower_weights: Path
+    tokenizer: Path
+
+
+def find(named: str | None) -> Checkpoint:
+    """The checkpoint that was named, else the first one found: ./checkpoints, then the hub cache.
+
+    `named` is a folder or the id of a hub repository downloaded before. A named checkpoint is never
+    replaced by another. CheckpointError if there is none, or if the one found is not usable.
+    """
+    if named is not None:
+        return read(_named_folder(named), named)
+    if (LOCAL_FOLDER / LM_CONFIG).exists():
+        return read(LOCAL_FOLDER, str(LOCAL_FOLDER))
+    for hub_id in HUB_IDS:
+        if folder := _cached_folder(hub_id):
+            return read(folder, hub_id)
+    raise CheckpointError(
+        "no checkpoint: there is none in ./checkpoints and none in the hub cache",
+        f"name one with --checkpoint, or fetch it: {DOWNLOAD}",
+    )
+
+
+def _named_folder(named: str) -> Path:
+    folder = Path(named).expanduser()
+    if folder.is_dir():
+        return folder
+    if folder.exists():
+        raise CheckpointError(f"{named} is a file, not a checkpoint folder", "name the folder that it lies in")
+    if re.fullmatch(r"[\w-][\w.-]*/[\w.-]+", named):
+        if cached := _cached_folder(named):
+            return cached
+        raise CheckpointError(
+            f"{named} is neither a folder nor in the hub cache", f"fetch it first: hf download {named}"
+        )
+    raise CheckpointError(f"there is no checkpoint folder {named}", "check the path given with --checkpoint")
+
+
+def _cached_folder(hub_id: str) -> Path | None:
+    """The newest snapshot in the hub cache, without asking the network."""
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
+
+    try:
+        return Path(snapshot_download(hub_id, local_files_only=True))
+    except (LocalEntryNotFoundError, HFValidationError):
+        return None
+
+
+def read(folder: Path, name: str) -> Checkpoint:
+    """Read all configurations and headers of `folder`; `name` is what messages call it."""
+    return Checkpoint(
+        name=name,
+        folder=folder,
+        lm_config=_mapping(_parse_yaml(_existing(folder, LM_CONFIG)), LM_CONFIG),
+        lm_tensors=_headers(_weight_files(folder)),
+        tower_config=_tower_config(folder),
+        tower_weights=_tower_weights(folder),
+        tokenizer=_existing(folder, TOKENIZER),
+    )
+
+
+def headers(file: Path) -> dict[str, TensorHeader]:
+    """The tensors that a safetensors file says it holds."""
+    try:
+        with safe_open(file, framework="np") as tensors:
+            slices = {name: tensors.get_slice(name) for name in tensors.keys()}  # noqa: SIM118 - not a mapping
+            return {
+                name: TensorHeader(file, tuple(part.get_shape()), part.get_dtype()) for name, part in slices.items()
+            }
+    except (SafetensorError, OSError, ValueError) as error:
+        raise damaged(file, error) from error
+
+
+def damaged(file: Path, why: object) -> CheckpointError:
+    """The error for a file of the checkpoint that cannot be read."""
+    first_line = (str(why).splitlines() or [""])[0]
+    return CheckpointError(
+        f"{file.name} in {file.parent} is damaged or cut off: {first_line}", f"fetch it again: {DOWNLOAD}"
+    )
+
+
+def _headers(files: list[Path]) -> dict[str, TensorHeader]:
+    return {name: header for file in files for name, header in headers(file).items()}
+
+
+def _weight_files(folder: Path) -> list[Path]:
+    """The language model's files: those the index names, else all that are there."""
+    index = folder / LM_INDEX
+    if not index.exists():
+        if files := sorted(folder.glob("model*.safetensors")):
+            return files
+        raise _missing(folder, "model.safetensors")
+    weight_map = _mapping(_mapping(_parse_json(index), LM_INDEX).get("weight_map"), f"weight_map of {LM_INDEX}")
+    names = sorted({str(name) for name in weight_map.values()})
+    for name in names:
+        if Path(name).name != name:
+            raise CheckpointError(f"{LM_INDEX} names a file outside the checkpoint folder: {name}")
+    return [_existing(folder, name) for name in names]
+
+
+def _tower_config(folder: Path) -> Mapping[str, Any]:
+    for name in TOWER_CONFIGS:
+        if (folder / name).exists():
+            config = _mapping(_parse_json(folder / name), name)
+            thinker = _mapping(config.get("thinker_config"), f"thinker_config of {name}")
+            return _mapping(thinker.get("audio_config"), f"audio_config of {name}")
+    raise _missing(folder, TOWER_CONFIGS[0])
+
+
+def _tower_weights(folder: Path) -> Path:
+    """The audio tower's file, safetensors preferred to the pickle of the same name."""
+    files = {file.stem: file for ending in (".pth", ".safetensors") for file in folder.glob(TOWER_WEIGHTS + ending)}
+    if not files:
+        raise _missing(folder, f"{TOWER_WEIGHTS}.pth")
+    if len(files) > 1:
+        raise CheckpointError(
+            f"{folder} holds several audio towers: {', '.join(sorted(files))}", "leave only one of them there"
+        )
+    return next(iter(files.values()))
+
+
+def _existing(folder: Path, name: str) -> Path:
+    if not (folder / name).is_file():
+        raise _missing(folder, name)
+    return folder / name
+
+
+def _missing(folder: Path, name: str) -> CheckpointError:
+    return CheckpointError(
+        f"{folder} is not a complete checkpoint: {name} is missing", f"fetch the whole checkpoint: {DOWNLOAD}"
+    )
+
+
+def _parse_yaml(file: Path) -> object:
+    try:
+        return yaml.safe_load(file.read_text("utf-8"))
+    except (yaml.YAMLError, OSError, ValueError, RecursionError) as error:
+        raise damaged(file, error) from error
+
+
+def _parse_json(file: Path) -> object:
+    try:
+        return json.loads(file.read_text("utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise damaged(file, error) from error
+
+
+def _mapping(value: object, what: str) -> Mapping[str, Any]:
+    if not isinstance(value, Mapping):
+        raise CheckpointError(f"{what} is not a table of names and values", f"fetch the checkpoint again: {DOWNLOAD}")
+    return value

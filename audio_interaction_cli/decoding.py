@@ -1,0 +1,139 @@
+"""One sequence of positions: what the model was fed, and the legal tokens it draws from it.
+
+Knows tokens, not time, text or events. The token drawn last is fed together with what follows it, so a silent
+chunk is one pass of 13 positions.
+
+Where several chunks are already there, silence is assumed for them all: one pass, then the decisions are read
+in order, drawn as usual, and at the first that speaks the cache is cut back to it (*speculative silence*). The
+result is that of going one by one; a single chunk is the special case.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import torch
+
+from audio_interaction_cli.engine import Engine
+from audio_interaction_cli.lm import Cache
+from audio_interaction_cli.protocol import BLOCK_POSITIONS, CHUNK_FRAMES, CHUNK_POSITIONS
+from audio_interaction_cli.sampling import Sampler, Sampling
+from audio_interaction_cli.turns import Kind, State
+
+AUDITED_STEPS = 32  # how many listening steps are checked for illegal first choices at once
+
+
+class Decisions(NamedTuple):
+    """What the model made of the chunks it was given, up to the first that it answers."""
+
+    p_speak: list[float]
+    """Of each chunk decided upon: probability of speaking against staying silent, at temperature 1."""
+    speaks: bool
+    """Whether the last of them is answered; all others are silent."""
+
+
+class Decoder:
+    """The model's side of one conversation."""
+
+    def __init__(
+        self, engine: Engine, prompt: Sequence[int], capacity: int, sampling: Sampling, eagerness: float
+    ) -> None:
+        self.illegal_tops = 0
+        """Steps in which the model's first choice was not legal; complete after `audit`."""
+        self.observe: Callable[[torch.Tensor], object] | None = None
+        """Called with the hidden state [n_embd] behind every token drawn, in order."""
+        self._engine = engine
+        self._lm = engine.lm
+        self._ids = engine.token_ids
+        self._eagerness = eagerness
+        self._prompt = list(prompt)
+        self._cache = Cache(engine.lm.config, capacity, engine.device, engine.dtype)
+        self._pending = list(prompt)  # decided, not yet fed
+        self._sampler = Sampler(sampling)
+        self._state = State.LISTENING
+        self._unaudited: list[torch.Tensor] = []
+
+    @property
+    def positions(self) -> int:
+        """Positions in use."""
+        return self._cache.length
+
+    @property
+    def fitting_chunks(self) -> int:
+        """How many more chunks the window can take."""
+        free = self._cache.capacity - self._cache.length - len(self._pending)
+        return (free + 1) // CHUNK_POSITIONS  # the last one's decision is not fed yet
+
+    @property
+    def fits_token(self) -> bool:
+        """Whether the window can take what a reply's next token needs."""
+        return self._cache.length + len(self._pending) <= self._cache.capacity
+
+    def reset(self) -> None:
+        """Forget everything but the prompt."""
+        self._cache.crop(min(self._cache.length, len(self._prompt)))
+        self._pending = self._prompt[self._cache.length :]
+
+    @torch.inference_mode()
+    def listen(self, chunks: Sequence[torch.Tensor]) -> Decisions:
+        """Decide on chunks, each [10, n_embd], in one pass; at most `fitting_chunks`."""
+        first = len(self._pending) + BLOCK_POSITIONS - 1  # the row of the first decision
+        base = self._cache.length
+        hidden = self._lm(self._blocks(chunks), self._cache)[first::CHUNK_POSITIONS]
+        logits = self._lm.logits(hidden, [self._ids.keep_silence, self._ids.text_begin]).cpu()
+        logits[:, 1] += self._eagerness
+        speaks = next((n for n, pair in enumerate(logits) if self._sampler.choose(pair) == 1), None)
+        decided = len(chunks) if speaks is None else speaks + 1
+
+        self._cache.crop(base + first + 1 + (decided - 1) * CHUNK_POSITIONS)
+        self._choose(self._ids.keep_silence if speaks is None else self._ids.text_begin)
+        self._unaudited += hidden[:decided]
+        if self.observe:
+            for row in hidden[:decided]:
+                self.observe(row)
+        if len(self._unaudited) >= AUDITED_STEPS:
+            self.audit()
+        return Decisions(logits.softmax(-1)[:decided, 1].tolist(), speaks is not None)
+
+    def _blocks(self, chunks: Sequence[torch.Tensor]) -> torch.Tensor:
+        """Embeddings [n, n_embd] of what is pending and of the chunks, silence assumed between them."""
+        block = [self._ids.audio_begin, *[self._ids.pad] * CHUNK_FRAMES, self._ids.assistant]
+        between = [self._ids.keep_silence, *block]
+        embeddings = self._lm.embed([*self._pending, *block, *between * (len(chunks) - 1)])
+        for n, frames in enumerate(chunks):
+            start = len(self._pending) + 1 + n * CHUNK_POSITIONS
+            embeddings[start : start + CHUNK_FRAMES] = frames
+        return embeddings
+
+    @torch.inference_mode()
+    def say(self) -> tuple[int, Kind]:
+        """Draw the next token of the reply that was begun, and what it is."""
+        hidden = self._lm(self._lm.embed(self._pending), self._cache)[-1]
+        self._pending = []
+        if self.observe:
+            self.observe(hidden)
+        logits = self._lm.logits(hidden).cpu()
+        mask = self._engine.masks[self._state]
+        self.illegal_tops += bool(mask[logits.argmax()] < 0)
+        return self._choose(self._sampler.choose(logits + mask))
+
+    def cut_reply(self, *, keep_last: bool = True) -> None:
+        """Close the reply here, with or without the token drawn last."""
+        kept = self._pending if keep_last else []
+        self._choose(self._ids.text_end)
+        self._pending = [*kept, *self._pending]
+
+    def _choose(self, token: int) -> tuple[int, Kind]:
+        self._state = self._engine.grammar.next(self._state, token)
+        self._pending = [token]
+        return token, self._engine.grammar.kinds[token]
+
+    @torch.inference_mode()
+    def audit(self) -> None:
+        """Count the listening steps whose first choice among all tokens was not a legal one.
+
+        A decision needs two rows of the head; the whole head is read for many steps at once.
+        """
+        if self._unaudited:
+            tops = self._lm.logits(torch.stack(self._unaudited)).argmax(-1).cpu()
+            self.illegal_tops += int((self._engine.masks[State.LISTENING][tops] < 0).sum())
+            self._unaudited = []

@@ -1,0 +1,120 @@
+"""The model in memory: weights and tables that any number of conversations share.
+
+`Engine.load` reads a checkpoint; `Engine.session` begins a conversation. Choosing the device and the number
+format happens here; nothing here changes once loaded.
+"""
+
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import torch
+
+from audio_interaction_cli.checkpoint import Checkpoint
+from audio_interaction_cli.errors import CheckpointError, UsageError
+from audio_interaction_cli.lm import TENSOR_PREFIXES, LanguageModel, LmConfig
+from audio_interaction_cli.protocol import PUBLISHED_TOKEN_IDS, TokenIds
+from audio_interaction_cli.text import TextTokenizer
+from audio_interaction_cli.tower import TRAINING_ONLY, Tower, read_config
+from audio_interaction_cli.turns import Grammar, State
+from audio_interaction_cli.weights import Progress, load_safetensors, load_tower, materialise
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+SMALL_PARAMETERS = 100_000_000  # below this, float32 is no slower on a CPU and exact
+
+
+@dataclass(frozen=True)
+class Engine:
+    """A loaded model. Make one with `Engine.load`."""
+
+    name: str
+    device: torch.device
+    dtype: torch.dtype
+    tower: Tower
+    lm: LanguageModel
+    tokenizer: TextTokenizer
+    token_ids: TokenIds = field(default=PUBLISHED_TOKEN_IDS)
+
+    @classmethod
+    def load(
+        cls,
+        checkpoint: Checkpoint,
+        *,
+        device: str = "auto",
+        dtype: str = "auto",
+        progress: Progress = lambda _done, _total: None,
+    ) -> "Engine":
+        """Read the weights of `checkpoint` (see `checkpoint.find`).
+
+        `device`: auto, cpu, cuda, cuda:N or mps. `dtype`: auto, float32, bfloat16 or float16; auto is the
+        fastest that the device does well. `progress` is called with parameters read so far and in all.
+        Raises CheckpointError for weights that do not fit their configuration, UsageError for a device
+        that is not there.
+        """
+        with torch.device("meta"):
+            tower = Tower(tower_config := read_config(checkpoint.tower_config))
+            lm = LanguageModel(lm_config := LmConfig.read(checkpoint.lm_config))
+        if tower_config.output_dim != lm_config.n_embd:
+            raise CheckpointError(
+                f"the audio tower gives {tower_config.output_dim} values a frame, "
+                f"the language model takes {lm_config.n_embd}",
+                "the two configurations are not of the same model",
+            )
+        if lm_config.padded_vocab_size <= PUBLISHED_TOKEN_IDS.audio_begin:
+            raise CheckpointError(
+                f"a vocabulary of {lm_config.padded_vocab_size} has no room for the protocol's tokens"
+            )
+        sizes = [sum(parameter.numel() for parameter in module.parameters()) for module in (tower, lm)]
+        place = _device(device)
+        number = _dtype(dtype, place, sum(sizes))
+        tokenizer = TextTokenizer(checkpoint.tokenizer)
+
+        # The tower first: its file is mapped as a whole, which costs least while little else is resident.
+        materialise(tower, place, number)
+        load_tower(tower, checkpoint.tower_weights, TRAINING_ONLY, lambda done, _: progress(done, sum(sizes)))
+        materialise(lm, place, number)
+        tensors = {k: v for k, v in checkpoint.lm_tensors.items() if k.startswith(TENSOR_PREFIXES)}
+        load_safetensors(lm, tensors, lambda done, _: progress(sizes[0] + done, sum(sizes)), lm.other_name)
+        return cls(checkpoint.name, place, number, tower, lm, tokenizer)
+
+    @cached_property
+    def grammar(self) -> Grammar:
+        """Which tokens are legal when, in this vocabulary."""
+        return Grammar(self.token_ids, self.tokenizer.text_ids(), self.lm.config.padded_vocab_size)
+
+    @cached_property
+    def masks(self) -> dict[State, torch.Tensor]:
+        """What to add to logits so that only legal tokens remain: float32 [vocabulary], 0 or -inf."""
+        masks = {state: torch.full((self.lm.config.padded_vocab_size,), -torch.inf) for state in State}
+        for state, mask in masks.items():
+            mask[self.grammar.legal(state)] = 0.0
+        return masks
+
+    @property
+    def dtype_name(self) -> str:
+        """The number format as the command line calls it."""
+        return next(name for name, dtype in DTYPES.items() if dtype is self.dtype)
+
+
+def _device(name: str) -> torch.device:
+    available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    if name == "auto":
+        return torch.device(next(kind for kind, there in available.items() if there))
+    kind, _, index = name.partition(":")
+    if kind not in available or (index and not (kind == "cuda" and index.isdecimal())):
+        raise UsageError(f"unknown device {name}", "use auto, cpu, cuda, cuda:N or mps")
+    if not available[kind] or (index and int(index) >= torch.cuda.device_count()):
+        raise UsageError(f"device {name} is not available on this machine", "use --device auto")
+    return torch.device(name)
+
+
+def _dtype(name: str, device: torch.device, parameters: int) -> torch.dtype:
+    if name != "auto":
+        if name not in DTYPES:
+            raise UsageError(f"unknown dtype {name}", f"use auto, {', '.join(DTYPES)}")
+        return DTYPES[name]
+    if device.type == "cpu":
+        fast = parameters > SMALL_PARAMETERS and torch.ops.mkldnn._is_mkldnn_bf16_supported()
+        return torch.bfloat16 if fast else torch.float32
+    if device.type == "cuda" and not torch.cuda.is_bf16_supported():
+        return torch.float16
+    return torch.bfloat16

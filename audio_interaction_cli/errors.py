@@ -1,0 +1,48 @@
+"""The errors people meet: what happened, what to do, and the exit status it means.
+
+Raised anywhere, caught in one place (`cli`). Knows nothing of how an error is shown.
+"""
+
+from enum import IntEnum
+
+
+class ExitCode(IntEnum):
+    """Exit status of the process, as promised in docs/cli.md."""
+
+    OK = 0
+    FAILED = 1
+    USAGE = 2
+    NO_CHECKPOINT = 3
+    NO_AUDIO_DEVICE = 4
+    INTERRUPTED = 130
+
+
+class AiCliError(Exception):
+    """A failure explained to a person: one line of what happened, and a hint where it helps."""
+
+    exit_code = ExitCode.FAILED
+
+    def __init__(self, message: str, hint: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+
+class UsageError(AiCliError):
+    """The command line or an argument of the Python interface asks for something impossible."""
+
+    exit_code = ExitCode.USAGE
+
+
+class CheckpointError(AiCliError):
+    """There is no checkpoint, or it is incomplete, damaged or of an unknown kind."""
+
+    exit_code = ExitCode.NO_CHECKPOINT
+
+
+class AudioFileError(AiCliError):
+    """An audio file cannot be read, or not to its end."""
+
+
+class WindowFullError(AiCliError):
+    """The session's window of positions is full and it was asked to stop there."""

@@ -1,0 +1,39 @@
+"""Blocks of any size in, whole chunks out. Knows samples and chunks, nothing of what they sound like."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from audio_interaction_cli.protocol import CHUNK_SAMPLES
+
+Samples = NDArray[np.float32]
+
+
+class Framer:
+    """Collects samples until they fill chunks; no sample is lost, doubled or reordered."""
+
+    def __init__(self) -> None:
+        self._blocks: list[Samples] = []
+        self._waiting_samples = 0
+
+    @property
+    def whole_chunks(self) -> int:
+        """Chunks that `take` could give now."""
+        return self._waiting_samples // CHUNK_SAMPLES
+
+    def push(self, block: Samples) -> None:
+        """Add mono samples, float32 [n] at 16 kHz; n may be 0."""
+        self._blocks.append(block)
+        self._waiting_samples += len(block)
+
+    def pad(self) -> None:
+        """Fill the chunk begun, if any, with zeros: the input has ended."""
+        missing = -self._waiting_samples % CHUNK_SAMPLES
+        self.push(np.zeros(missing, np.float32))
+
+    def take(self, limit: int) -> Samples:
+        """Remove and return up to `limit` whole chunks, float32 [n, 6400]."""
+        wanted = min(limit, self.whole_chunks) * CHUNK_SAMPLES
+        samples = np.concatenate(self._blocks) if self._blocks else np.zeros(0, np.float32)
+        self._blocks = [samples[wanted:]]
+        self._waiting_samples -= wanted
+        return samples[:wanted].reshape(-1, CHUNK_SAMPLES)

@@ -1,0 +1,73 @@
+"""From samples to what the language model hears: framing, features and the audio tower, as one stream."""
+
+import time
+from collections import deque
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from audio_interaction_cli.framing import Framer, Samples
+from audio_interaction_cli.mel import LiveMel, Mel
+from audio_interaction_cli.tower import Tower
+
+SILENCE_DB = -120.0
+
+
+@dataclass(frozen=True, slots=True)
+class HeardChunk:
+    """One chunk as the language model takes it."""
+
+    frames: torch.Tensor
+    """[10, n_embd], device and dtype of the tower."""
+    level_db: float
+    hearing_ms: float
+
+
+class Ear:
+    """Takes blocks, gives heard chunks. Its state is one stream's; the tower is shared."""
+
+    def __init__(self, tower: Tower) -> None:
+        self._tower = tower
+        self._weight = tower.proj.weight  # for its device and dtype
+        self._framer = Framer()
+        self._mel: Mel = LiveMel()
+        self._levels_db: deque[float] = deque()  # of chunks that the features still hold back
+        self._ended = False
+
+    def begin(self, mel: Mel) -> None:
+        """Hear the next input with these features; the one before must have ended."""
+        self._mel = mel
+
+    def push(self, block: Samples) -> None:
+        """Add mono samples, float32 [n] at 16 kHz, any n."""
+        self._framer.push(block)
+        self._ended = False
+
+    def end(self) -> None:
+        """The input has ended: its last chunk is filled up with zeros."""
+        self._framer.pad()
+        self._ended = True
+
+    def take(self, limit: int) -> list[HeardChunk]:
+        """Up to `limit` chunks in one pass (and one more where the input has ended)."""
+        started = time.perf_counter()
+        mels: list[torch.Tensor] = []
+        if (ready := min(limit, self._framer.whole_chunks)) > 0:
+            chunks = self._framer.take(ready)
+            self._levels_db.extend(_level_db(chunk) for chunk in chunks)
+            mels.append(self._mel.push(chunks))
+        if self._ended and not self._framer.whole_chunks:
+            mels.append(self._mel.finish())
+        mel = torch.cat(mels) if mels else torch.zeros(0)
+        if not len(mel):
+            return []
+        with torch.inference_mode():
+            frames = self._tower(mel.to(self._weight))
+        each_ms = (time.perf_counter() - started) * 1000 / len(mel)
+        return [HeardChunk(chunk, self._levels_db.popleft(), each_ms) for chunk in frames]
+
+
+def _level_db(chunk: Samples) -> float:
+    power = float(np.mean(np.square(chunk, dtype=np.float64)))
+    return max(SILENCE_DB, 10 * float(np.log10(power))) if power > 0 else SILENCE_DB

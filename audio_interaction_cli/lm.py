@@ -1,0 +1,220 @@
+"""The language model: a Qwen2.5 decoder over one growing sequence, with a cache that can be cut back.
+
+Pre-norm, grouped-query attention, SwiGLU, untied head. Parameter names are those of the checkpoint. Holds
+weights only; a conversation's state is its `Cache`. Knows positions, nothing of what they stand for.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any, Self
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from audio_interaction_cli.errors import CheckpointError
+from audio_interaction_cli.protocol import DEFAULT_CONTEXT_POSITIONS
+
+# What LitGPT's configuration could ask for, and the only value that is implemented.
+IMPLEMENTED = {
+    "rotary_percentage": 1.0, "rope_condense_ratio": 1, "rope_adjustments": None, "rope_indices": None,
+    "rope_interleave": False, "rope_local_base_freq": None, "sliding_window_size": None,
+    "attn_bias": True, "add_qkv_bias": True, "bias": False, "lm_head_bias": False,
+    "norm_class_name": "RMSNorm", "norm_qk": False, "norm_1": True, "norm_2": True,
+    "post_attention_norm": False, "post_mlp_norm": False, "shared_attention_norm": False,
+    "parallel_residual": False, "attention_scores_scalar": None, "attention_logit_softcapping": None,
+    "final_logit_softcapping": None, "latent_attention": None, "scale_embeddings": False,
+    "mlp_class_name": "LLaMAMLP", "n_expert": 0, "tie_word_embeddings": False,
+}  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LmConfig:
+    """Shape of the model, by the field names of `model_config.yaml`."""
+
+    n_layer: int
+    n_embd: int
+    n_head: int
+    n_query_groups: int
+    head_size: int
+    intermediate_size: int
+    padded_vocab_size: int
+    block_size: int
+    norm_eps: float
+    rope_base: float
+
+    @classmethod
+    def read(cls, given: Mapping[str, Any]) -> Self:
+        """Take the fields of `model_config.yaml`; CheckpointError for what is missing, odd or unknown here."""
+        for name, value in IMPLEMENTED.items():
+            if given.get(name, value) != value:
+                raise CheckpointError(f"model_config.yaml asks for {name}: {given[name]}, which is not implemented")
+        values = {"block_size": DEFAULT_CONTEXT_POSITIONS} | {k: v for k, v in given.items() if v is not None}
+        if {"n_embd", "n_head"} <= values.keys() and values["n_head"]:
+            values.setdefault("head_size", values["n_embd"] // values["n_head"])
+        for field in fields(cls):
+            value = values.get(field.name)
+            allowed = (int, float) if field.type is float else int
+            if isinstance(value, bool) or not isinstance(value, allowed) or value <= 0:
+                raise CheckpointError(f"model_config.yaml needs a positive number as {field.name}, not {value!r}")
+        config = cls(**{field.name: values[field.name] for field in fields(cls)})
+        if config.n_head % config.n_query_groups or config.head_size % 2:
+            raise CheckpointError("model_config.yaml: n_head, n_query_groups and head_size do not fit together")
+        return config
+
+
+TENSOR_PREFIXES = ("transformer.", "lm_head.")
+
+
+class Cache:
+    """Keys and values of one conversation, preallocated; `length` positions are in use."""
+
+    def __init__(self, config: LmConfig, positions: int, device: torch.device, dtype: torch.dtype) -> None:
+        shape = (config.n_layer, config.n_query_groups, positions, config.head_size)
+        self.keys = torch.empty(shape, device=device, dtype=dtype)
+        self.values = torch.empty(shape, device=device, dtype=dtype)
+        self.capacity = positions
+        self.length = 0
+
+    def crop(self, length: int) -> None:
+        """Forget all positions from `length` on."""
+        if not 0 <= length <= self.length:
+            raise ValueError(f"cannot crop {self.length} positions to {length}")
+        self.length = length
+
+
+class LanguageModel(nn.Module):
+    """embeddings: [T, n_embd] -> hidden: [T, n_embd], normalised, ready for `logits`."""
+
+    def __init__(self, config: LmConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.transformer = _Transformer(config)
+        self.lm_head = nn.Linear(config.n_embd, config.padded_vocab_size, bias=False)
+
+    def embed(self, ids: list[int]) -> torch.Tensor:
+        """Token ids to embeddings [T, n_embd]."""
+        table = self.transformer.wte.weight
+        return F.embedding(torch.tensor(ids, dtype=torch.long, device=table.device), table)
+
+    def forward(self, x: torch.Tensor, cache: Cache) -> torch.Tensor:
+        start, end = cache.length, cache.length + len(x)
+        if end > cache.capacity:
+            raise ValueError(f"{end} positions do not fit a cache of {cache.capacity}")
+        rope = _rotations(self.config, start, end, x.device)
+        for layer, block in enumerate(self.transformer.h):
+            x = block(x, rope, cache.keys[layer, :, :end], cache.values[layer, :, :end])
+        cache.length = end
+        hidden: torch.Tensor = self.transformer.ln_f(x)
+        return hidden
+
+    def logits(self, hidden: torch.Tensor, ids: list[int] | None = None) -> torch.Tensor:
+        """hidden [..., n_embd] to logits [..., n]: of all tokens, or of `ids` alone; float32."""
+        if ids is None:
+            return F.linear(hidden, self.lm_head.weight).float()
+        return F.linear(hidden.float(), self.lm_head.weight[ids].float())
+
+    def other_name(self, name: str) -> tuple[str, torch.Tensor] | None:
+        """The legacy name of a parameter, and the order that brings its rows into today's."""
+        if ".attn.qkv." not in name:
+            return None
+        return name.replace(".attn.qkv.", ".attn.attn."), _rows_from_interleaved(self.config)
+
+
+class _Transformer(nn.Module):
+    def __init__(self, config: LmConfig) -> None:
+        super().__init__()
+        self.wte = nn.Embedding(config.padded_vocab_size, config.n_embd)
+        self.h = nn.ModuleList(_Block(config) for _ in range(config.n_layer))
+        self.ln_f = nn.RMSNorm(config.n_embd, eps=config.norm_eps)
+
+
+class _Block(nn.Module):
+    def __init__(self, config: LmConfig) -> None:
+        super().__init__()
+        self.norm_1 = nn.RMSNorm(config.n_embd, eps=config.norm_eps)
+        self.attn = _Attention(config)
+        self.norm_2 = nn.RMSNorm(config.n_embd, eps=config.norm_eps)
+        self.mlp = _Mlp(config)
+
+    def forward(
+        self,
+        x: torch.Tensor,
+        rope: tuple[torch.Tensor, torch.Tensor],
+        keys: torch.Tensor,
+        values: torch.Tensor,
+    ) -> torch.Tensor:
+        x = x + self.attn(self.norm_1(x), rope, keys, values)
+        y: torch.Tensor = x + self.mlp(self.norm_2(x))
+        return y
+
+
+class _Mlp(nn.Module):
+    def __init__(self, config: LmConfig) -> None:
+        super().__init__()
+        self.fc_1 = nn.Linear(config.n_embd, config.intermediate_size, bias=False)
+        self.fc_2 = nn.Linear(config.n_embd, config.intermediate_size, bias=False)
+        self.proj = nn.Linear(config.intermediate_size, config.n_embd, bias=False)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y: torch.Tensor = self.proj(F.silu(self.fc_1(x)) * self.fc_2(x))
+        return y
+
+
+class _Attention(nn.Module):
+    def __init__(self, config: LmConfig) -> None:
+        super().__init__()
+        self.heads, self.groups, self.head_size = config.n_head, config.n_query_groups, config.head_size
+        rows = (self.heads + 2 * self.groups) * self.head_size
+        self.qkv = nn.Linear(config.n_embd, rows)
+        self.proj = nn.Linear(self.heads * self.head_size, config.n_embd, bias=False)
+
+    def forward(
+        self,
+        x: torch.Tensor,
+        rope: tuple[torch.Tensor, torch.Tensor],
+        keys: torch.Tensor,
+        values: torch.Tensor,
+    ) -> torch.Tensor:
+        """Writes the T new keys and values at the end of `keys` and `values` [groups, length, head_size]."""
+        new = len(x)
+        heads = self.qkv(x).unflatten(-1, (-1, self.head_size)).transpose(0, 1)  # [heads + 2 groups, T, size]
+        q, k, v = heads.split([self.heads, self.groups, self.groups])
+        keys[:, -new:] = _rotate(k, rope)
+        values[:, -new:] = v
+        # All heads of a group share its keys: stacked as rows, they are one matrix product a group.
+        q = (_rotate(q, rope) * self.head_size**-0.5).reshape(self.groups, -1, self.head_size)
+        scores = q @ keys.transpose(1, 2)  # [groups, heads / groups * T, length]
+        if new > 1:
+            future = torch.full((new, new), -torch.inf, device=x.device, dtype=scores.dtype).triu(1)
+            scores.view(self.heads, new, -1)[:, :, -new:] += future
+        y = scores.softmax(-1, dtype=torch.float32).to(values.dtype) @ values
+        out: torch.Tensor = self.proj(y.view(self.heads, new, -1).transpose(0, 1).flatten(1))
+        return out
+
+
+def _rotations(config: LmConfig, start: int, end: int, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
+    """Cosines and sines, float32 [T, head_size / 2], of the positions `start` to `end`.
+
+    Positions are rounded to float16 before the angles are taken, as they were in training: exact up to
+    2,048, then to even numbers, and so on.
+    """
+    exponents = torch.arange(0, config.head_size, 2, device=device, dtype=torch.float32) / config.head_size
+    positions = torch.arange(start, end, device=device).to(torch.float16).to(torch.float32)
+    angles = torch.outer(positions, 1.0 / config.rope_base**exponents)
+    return angles.cos(), angles.sin()
+
+
+def _rotate(x: torch.Tensor, rope: tuple[torch.Tensor, torch.Tensor]) -> torch.Tensor:
+    """Rotate each pair (i, i + size / 2) of x [heads, T, size]; computed in float32."""
+    cos, sin = rope
+    a, b = x.float().chunk(2, dim=-1)
+    return torch.cat([a * cos - b * sin, b * cos + a * sin], dim=-1).to(x.dtype)
+
+
+def _rows_from_interleaved(config: LmConfig) -> torch.Tensor:
+    """Row order from per-group [queries, key, value] to [all queries, all keys, all values]."""
+    per_group = config.n_head // config.n_query_groups
+    shape = (config.n_query_groups, per_group + 2, config.head_size)
+    rows = torch.arange(config.n_query_groups * (per_group + 2) * config.head_size).view(shape)
+    return torch.cat([rows[:, :per_group].flatten(), rows[:, per_group].flatten(), rows[:, per_group + 1].flatten()])

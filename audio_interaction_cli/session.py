@@ -1,0 +1,298 @@
+"""One conversation: samples in, events out. Opens no device, prints nothing; its time is that of its audio.
+
+    samples -> chunk [6400] -> mel [128, 40] -> frames [10, D] -> language model -> legal token -> event
+
+A state machine that can be left and entered between any two events: nothing is lost or done twice when the
+iteration over the events stops half-way.
+"""
+
+import time
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Literal
+
+from audio_interaction_cli import __version__
+from audio_interaction_cli.decoding import Decoder
+from audio_interaction_cli.engine import Engine
+from audio_interaction_cli.errors import UsageError
+from audio_interaction_cli.events import (
+    ChunkDecided,
+    ContextChanged,
+    Event,
+    Reply,
+    RoundStarted,
+    SamplingFacts,
+    SessionStarted,
+    TextPiece,
+)
+from audio_interaction_cli.framing import Samples
+from audio_interaction_cli.hearing import Ear, HeardChunk
+from audio_interaction_cli.mel import Mel
+from audio_interaction_cli.protocol import (
+    CHUNK_POSITIONS,
+    CHUNK_SAMPLES,
+    DEFAULT_CONTEXT_POSITIONS,
+    SAMPLE_RATE_HZ,
+    SYSTEM_PROMPT,
+    Emotion,
+)
+from audio_interaction_cli.sampling import Sampling
+from audio_interaction_cli.text import Detokenizer
+from audio_interaction_cli.turns import Kind
+
+ROOM_TO_REPLY_POSITIONS = 16  # a window must hold the prompt, one chunk and a few words
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SessionOptions:
+    """What a conversation can be told; UsageError for values without a meaning."""
+
+    sampling: Sampling = field(default_factory=Sampling)
+    system_prompt: str = SYSTEM_PROMPT
+    eagerness: float = 0.0
+    """Added to the logit of speaking while listening."""
+    context_tokens: int | None = None
+    """Window in positions; None is the model's own, at most 4,096."""
+    on_full: Literal["reset", "stop"] = "stop"
+    max_reply_tokens: int = 512
+    lookahead_chunks: int = 8
+    """How many chunks that are already there share one pass; 1 goes one by one."""
+
+    def __post_init__(self) -> None:
+        if not abs(self.eagerness) < float("inf"):
+            raise UsageError(f"eagerness must be a number, not {self.eagerness}")
+        if self.max_reply_tokens < 1:
+            raise UsageError(f"a reply must be allowed at least one token, not {self.max_reply_tokens}")
+        if self.lookahead_chunks < 1:
+            raise UsageError(f"a pass must be allowed at least one chunk, not {self.lookahead_chunks}")
+
+
+@dataclass(slots=True)
+class Tally:
+    """What has happened so far; sessions that share one go on counting."""
+
+    rounds: int = 0
+    chunks: int = 0
+    silent: int = 0
+    replies: int = 0
+    illegal_tops: int = 0
+    """Complete once the sessions are closed."""
+
+    @property
+    def audio_s(self) -> float:
+        """Seconds of audio decided upon."""
+        return self.chunks * CHUNK_SAMPLES / SAMPLE_RATE_HZ
+
+
+@dataclass(slots=True)
+class _ReplyInProgress:
+    number: int
+    start_s: float
+    began: float  # on the process's clock
+    detokenizer: Detokenizer
+    tokens: list[int] = field(default_factory=list)
+    emotion: Emotion | None = None
+    text: str = ""
+    first_text_ms: float | None = None
+
+
+class Session:
+    """A conversation with an engine. Feed it blocks, and iterate over the events that they cause.
+
+    It hears with live features until `begin_input` gives it others. Samples fed are kept at once; the work
+    is done as the events are iterated over. UsageError if the window cannot hold the prompt and a chunk, or
+    is larger than the model's.
+    """
+
+    def __init__(self, engine: Engine, options: SessionOptions | None = None, tally: Tally | None = None) -> None:
+        self.options = options or SessionOptions()
+        self.tally = tally or Tally()
+        self.ended = False
+        """The window is full and the session was asked to stop there; it hears nothing any more."""
+        self.context_tokens = self.options.context_tokens or min(DEFAULT_CONTEXT_POSITIONS, engine.lm.config.block_size)
+        prompt = engine.token_ids.prompt(engine.tokenizer.encode(self.options.system_prompt))
+        _check_window(self.context_tokens, len(prompt), engine.lm.config.block_size)
+        self.decoder = Decoder(engine, prompt, self.context_tokens, self.options.sampling, self.options.eagerness)
+        self._engine = engine
+        self._ear = Ear(engine.tower)
+        self._heard: deque[HeardChunk] = deque()
+        self._reply: _ReplyInProgress | None = None
+        self._chunks = 0  # in this session
+        self._chunks_before_round = 0
+        self._chunks_in_window = 0
+        self._file: str | None = None
+
+    @property
+    def t(self) -> float:
+        """Seconds of audio decided upon since the session began."""
+        return self._chunks * CHUNK_SAMPLES / SAMPLE_RATE_HZ
+
+    def started(self) -> SessionStarted:
+        """The facts of this session, its first event."""
+        sampling = self.options.sampling
+        return SessionStarted(
+            version=__version__,
+            checkpoint=self._engine.name,
+            device=str(self._engine.device),
+            dtype=self._engine.dtype_name,
+            quantize="none",
+            context_tokens=self.context_tokens,
+            sampling=SamplingFacts(
+                temperature=sampling.temperature,
+                top_k=sampling.top_k,
+                top_p=sampling.top_p,
+                seed=sampling.seed,
+                eagerness=self.options.eagerness,
+            ),
+        )
+
+    def begin_round(
+        self, file: str | None = None, *, duration_s: float | None = None, chunks: int | None = None
+    ) -> RoundStarted:
+        """Name what is heard next; its lengths are passed on for displays."""
+        self.tally.rounds += 1
+        self._file = file
+        self._chunks_before_round = self._chunks
+        return RoundStarted(t=self.t, round=self.tally.rounds, file=file, duration_s=duration_s, chunks=chunks)
+
+    def begin_input(self, mel: Mel) -> None:
+        """Hear what follows with these features; the input before must have ended."""
+        self._ear.begin(mel)
+
+    def feed(self, block: Samples) -> Iterator[Event]:
+        """Hear mono samples, float32 [n] at 16 kHz, any n."""
+        self._ear.push(block)
+        return self._work()
+
+    def end_input(self) -> Iterator[Event]:
+        """The input has ended: fill its last chunk with zeros and hear what was held back."""
+        self._ear.end()
+        return self._work()
+
+    def reset(self) -> ContextChanged:
+        """Forget the conversation but for the prompt; the clock goes on."""
+        self.decoder.reset()
+        return self._context_changed("reset")
+
+    def close(self) -> Iterator[Event]:
+        """End the session; a reply in progress is given as far as it came."""
+        if self._reply:
+            yield from self._cut_reply()
+        self.decoder.audit()
+        self.tally.illegal_tops += self.decoder.illegal_tops
+        self.decoder.illegal_tops = 0
+
+    def _work(self) -> Iterator[Event]:
+        while True:
+            while self._reply:
+                yield from self._say(self._reply)
+            if (room := self.options.lookahead_chunks - len(self._heard)) > 0:
+                self._heard.extend(self._ear.take(room))
+            if not self._heard:
+                return
+            if self.ended:
+                self._heard.clear()
+            elif self.decoder.fitting_chunks < 1:
+                yield self._window_full()
+            else:
+                yield from self._listen()
+
+    def _window_full(self) -> ContextChanged:
+        if self.options.on_full == "reset":
+            return self.reset()
+        self.ended = True
+        return self._context_changed("stop")
+
+    def _context_changed(self, action: Literal["reset", "stop"]) -> ContextChanged:
+        dropped = 0
+        if action == "reset":
+            dropped, self._chunks_in_window = self._chunks_in_window, 0
+        return ContextChanged(t=self.t, action=action, dropped_chunks=dropped, positions=self.decoder.positions)
+
+    def _listen(self) -> list[Event]:
+        """Decide on the chunks heard, up to the first that is answered."""
+        began = time.perf_counter()
+        count = min(len(self._heard), self.decoder.fitting_chunks)
+        decisions = self.decoder.listen([self._heard[n].frames for n in range(count)])
+        step_ms = (time.perf_counter() - began) * 1000 / count
+        last = len(decisions.p_speak) - 1
+        events: list[Event] = [
+            self._decided(self._heard.popleft(), decisions.speaks and n == last, p_speak, step_ms)
+            for n, p_speak in enumerate(decisions.p_speak)
+        ]
+        if decisions.speaks:
+            self.tally.replies += 1
+            detokenizer = Detokenizer(self._engine.tokenizer)
+            self._reply = _ReplyInProgress(self.tally.replies, self.t, began, detokenizer)
+        return events
+
+    def _decided(self, chunk: HeardChunk, speaks: bool, p_speak: float, step_ms: float) -> ChunkDecided:
+        self._chunks += 1
+        self._chunks_in_window += 1
+        self.tally.chunks += 1
+        self.tally.silent += not speaks
+        return ChunkDecided(
+            t=self.t,
+            round=self.tally.rounds,
+            chunk=self._chunks - self._chunks_before_round,
+            decision="speak" if speaks else "silence",
+            p_speak=p_speak,
+            level_db=chunk.level_db,
+            step_ms=chunk.hearing_ms + step_ms,
+        )
+
+    def _say(self, reply: _ReplyInProgress) -> list[Event]:
+        """One token more of the reply, or its end."""
+        if not self.decoder.fits_token:
+            return self._cut_reply()
+        token, kind = self.decoder.say()
+        if kind is Kind.END:
+            return self._finish_reply(reply, truncated=False)
+        if len(reply.tokens) == self.options.max_reply_tokens:
+            return self._cut_reply(keep_last=False)
+        reply.tokens.append(token)
+        if kind is Kind.EMOTION:
+            reply.emotion = self._engine.token_ids.emotions[token]
+            return []
+        return self._piece(reply, reply.detokenizer.push(token))
+
+    def _piece(self, reply: _ReplyInProgress, text: str) -> list[Event]:
+        if not text:
+            return []
+        reply.text += text
+        if reply.first_text_ms is None:
+            reply.first_text_ms = (time.perf_counter() - reply.began) * 1000
+        return [TextPiece(t=self.t, reply=reply.number, emotion=reply.emotion, text=text)]
+
+    def _cut_reply(self, *, keep_last: bool = True) -> list[Event]:
+        if not self._reply:
+            return []
+        self.decoder.cut_reply(keep_last=keep_last)
+        return self._finish_reply(self._reply, truncated=True)
+
+    def _finish_reply(self, reply: _ReplyInProgress, *, truncated: bool) -> list[Event]:
+        pieces = self._piece(reply, reply.detokenizer.finish())
+        self._reply = None
+        finished = Reply(
+            t=self.t,
+            round=self.tally.rounds,
+            file=self._file,
+            reply=reply.number,
+            start=reply.start_s,
+            emotion=reply.emotion,
+            text=reply.text,
+            tokens=tuple(reply.tokens),
+            truncated=truncated,
+            first_text_ms=reply.first_text_ms,
+            total_ms=(time.perf_counter() - reply.began) * 1000,
+        )
+        return [*pieces, finished]
+
+
+def _check_window(wanted: int, prompt: int, block_size: int) -> None:
+    least = prompt + CHUNK_POSITIONS + ROOM_TO_REPLY_POSITIONS
+    if wanted > block_size:
+        raise UsageError(f"a window of {wanted} positions is more than this model's {block_size}")
+    if wanted < least:
+        raise UsageError(f"a window of {wanted} positions is too small", f"prompt and one chunk need {least}")

@@ -1,0 +1,105 @@
+"""The audio tower: 40 mel columns in, 10 frames out, each chunk on its own.
+
+A `Qwen2_5OmniAudioEncoder` whose window is one chunk: the convolutions pad with zeros inside the chunk,
+positions start at 0 in each, attention stays inside. So any number of chunks is one batch. Parameter names
+are those of the checkpoint. Holds weights only, no state of any stream.
+"""
+
+import math
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from audio_interaction_cli.errors import CheckpointError
+from audio_interaction_cli.protocol import CHUNK_FRAMES, N_MELS
+
+if TYPE_CHECKING:
+    from transformers.models.qwen2_5_omni.configuration_qwen2_5_omni import Qwen2_5OmniAudioEncoderConfig
+
+LONGEST_PERIOD = 10_000  # of the sinusoidal positions
+TRAINING_ONLY = ("audio_bos_eos_token.", "positional_embedding.")  # in some files, not used for chunks
+
+
+def read_config(fields: Mapping[str, Any]) -> "Qwen2_5OmniAudioEncoderConfig":
+    """`audio_config` of the nested configuration; CheckpointError for a tower of another kind."""
+    from transformers.models.qwen2_5_omni.configuration_qwen2_5_omni import Qwen2_5OmniAudioEncoderConfig
+
+    try:
+        config = Qwen2_5OmniAudioEncoderConfig(**fields)
+    except Exception as error:  # the library validates in several ways
+        raise CheckpointError(f"the audio tower's configuration is not valid: {error}") from error
+    wanted = {"num_mel_bins": N_MELS, "activation_function": "gelu", "scale_embedding": False}
+    for name, value in wanted.items():
+        if getattr(config, name) != value:
+            raise CheckpointError(f"an audio tower with {name}: {getattr(config, name)} is not implemented")
+    if config.d_model % config.encoder_attention_heads or config.d_model % 2:
+        raise CheckpointError("the audio tower's width does not fit its number of attention heads")
+    return config
+
+
+class Tower(nn.Module):
+    """mel: [B, 128, 40], 10 ms columns -> frames: [B, 10, output_dim], 40 ms each; dtype of the weights."""
+
+    def __init__(self, config: "Qwen2_5OmniAudioEncoderConfig") -> None:
+        super().__init__()
+        width = config.d_model
+        self.conv1 = nn.Conv1d(N_MELS, width, kernel_size=3, padding=1)
+        self.conv2 = nn.Conv1d(width, width, kernel_size=3, stride=2, padding=1)
+        self.layers = nn.ModuleList(
+            _Layer(width, config.encoder_attention_heads, config.encoder_ffn_dim) for _ in range(config.encoder_layers)
+        )
+        self.ln_post = nn.LayerNorm(width)
+        self.proj = nn.Linear(width, config.output_dim)
+
+    def forward(self, mel: torch.Tensor) -> torch.Tensor:
+        x = F.gelu(self.conv1(mel))
+        x = F.gelu(self.conv2(x)).transpose(1, 2)  # [B, 20, width]
+        x = x + _sinusoids(x.shape[1], x.shape[2]).to(x)
+        for layer in self.layers:
+            x = layer(x)
+        x = x.view(len(x), CHUNK_FRAMES, 2, -1).mean(2)
+        frames: torch.Tensor = self.proj(self.ln_post(x))
+        return frames
+
+
+class _Layer(nn.Module):
+    def __init__(self, width: int, heads: int, inner_width: int) -> None:
+        super().__init__()
+        self.self_attn_layer_norm = nn.LayerNorm(width)
+        self.self_attn = _Attention(width, heads)
+        self.final_layer_norm = nn.LayerNorm(width)
+        self.fc1 = nn.Linear(width, inner_width)
+        self.fc2 = nn.Linear(inner_width, width)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = x + self.self_attn(self.self_attn_layer_norm(x))
+        y: torch.Tensor = x + self.fc2(F.gelu(self.fc1(self.final_layer_norm(x))))
+        return y
+
+
+class _Attention(nn.Module):
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.q_proj = nn.Linear(width, width)
+        self.k_proj = nn.Linear(width, width, bias=False)
+        self.v_proj = nn.Linear(width, width)
+        self.out_proj = nn.Linear(width, width)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        q, k, v = (
+            proj(x).unflatten(-1, (self.heads, -1)).transpose(1, 2) for proj in (self.q_proj, self.k_proj, self.v_proj)
+        )
+        y: torch.Tensor = self.out_proj(F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2))
+        return y
+
+
+def _sinusoids(length: int, width: int) -> torch.Tensor:
+    """Positions as sines then cosines of `width / 2` periods from 1 to 10,000, float32 [length, width]."""
+    half = width // 2
+    rates = torch.exp(-math.log(LONGEST_PERIOD) / (half - 1) * torch.arange(half, dtype=torch.float32))
+    angles = torch.arange(length, dtype=torch.float32)[:, None] * rates
+    return torch.cat([angles.sin(), angles.cos()], dim=1)

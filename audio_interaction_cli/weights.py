@@ -1,0 +1,125 @@
+"""Brings a checkpoint's tensors into a module: checked by name and shape first, then read in one pass.
+
+The module's parameters are the only copy. Files are memory-mapped and unmapped again tensor by tensor, so
+that at most a few mapped tensors are resident beside the parameters, whatever dtype the file has.
+"""
+
+import os
+import pickle
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import nn
+
+from audio_interaction_cli.checkpoint import TensorHeader, damaged, headers
+from audio_interaction_cli.errors import CheckpointError
+
+Progress = Callable[[int, int], None]
+"""Called with parameters read so far and in all."""
+OtherName = Callable[[str], tuple[str, torch.Tensor] | None]
+"""A parameter's other name in a file, and the row order that brings it into the module's."""
+
+
+def materialise(module: nn.Module, device: torch.device, dtype: torch.dtype) -> None:
+    """Give a module made on the meta device its (uninitialised) memory."""
+    module.to(dtype).to_empty(device=device)
+    module.requires_grad_(False).eval()
+
+
+def load_safetensors(
+    module: nn.Module,
+    tensors: Mapping[str, TensorHeader],
+    progress: Progress,
+    other_name: OtherName = lambda _: None,
+) -> None:
+    """Fill `module` from the files that hold `tensors`; CheckpointError if they are not what it needs."""
+    plan: dict[str, tuple[str, torch.Tensor | None]] = {}
+    for name in module.state_dict():
+        other = other_name(name)
+        plan[name] = other if other and name not in tensors and other[0] in tensors else (name, None)
+    sources = {source for source, _ in plan.values()}
+    _check(module, {name: tensors[source].shape for name, (source, _) in plan.items() if source in tensors},
+           strangers=sorted(tensors.keys() - sources))  # fmt: skip
+
+    parameters = module.state_dict()
+    total = sum(parameter.numel() for parameter in parameters.values())
+
+    def read(name: str) -> int:
+        source, rows = plan[name]
+        file = tensors[source].file
+        try:
+            with safe_open(file, framework="pt") as opened:
+                tensor = opened.get_tensor(source)
+                parameters[name].copy_(tensor if rows is None else tensor[rows])
+        except (SafetensorError, OSError) as error:
+            raise damaged(file, error) from error
+        return int(parameters[name].numel())
+
+    done = 0
+    with ThreadPoolExecutor(max_workers=min(4, os.cpu_count() or 1)) as pool:
+        for count in pool.map(read, parameters):
+            done += count
+            progress(done, total)
+
+
+def load_tower(module: nn.Module, file: Path, ignored: tuple[str, ...], progress: Progress) -> None:
+    """Fill `module` from a state dict, safetensors or a pickle of nothing but tensors."""
+    if file.suffix == ".safetensors":
+        kept = {name: header for name, header in headers(file).items() if not name.startswith(ignored)}
+        return load_safetensors(module, kept, progress)
+    state = {name: tensor for name, tensor in _unpickled(file).items() if not name.startswith(ignored)}
+    parameters = module.state_dict()
+    shapes = {name: tuple(state[name].shape) for name in parameters if name in state}
+    _check(module, shapes, strangers=sorted(state.keys() - parameters.keys()))
+    total = sum(parameter.numel() for parameter in parameters.values())
+    done = 0
+    for name, parameter in parameters.items():
+        parameter.copy_(state[name])
+        done += parameter.numel()
+        progress(done, total)
+    return None
+
+
+def _unpickled(file: Path) -> Mapping[str, torch.Tensor]:
+    """A pickle is read with `weights_only`: what would run code is refused, never run."""
+    try:
+        state = torch.load(file, map_location="cpu", weights_only=True, mmap=True)
+    except pickle.UnpicklingError as error:
+        raise CheckpointError(
+            f"{file.name} holds more than tensors and was not opened: it could run code",
+            "do not use this file; take the checkpoint from its authors",
+        ) from error
+    except (RuntimeError, OSError, EOFError, ValueError, KeyError) as error:
+        raise damaged(file, error) from error
+    if not isinstance(state, Mapping) or not all(isinstance(tensor, torch.Tensor) for tensor in state.values()):
+        raise CheckpointError(f"{file.name} is not a state dict: names and their tensors")
+    return state
+
+
+def _check(module: nn.Module, shapes: Mapping[str, tuple[int, ...]], strangers: list[str]) -> None:
+    """Compare what is there with what the module needs, before any memory is taken."""
+    needed = {name: tuple(parameter.shape) for name, parameter in module.state_dict().items()}
+    missing = sorted(needed.keys() - shapes.keys())
+    if missing:
+        found = f"; it has {_some(strangers)} instead" if strangers else ""
+        raise CheckpointError(f"the checkpoint lacks {_some(missing)}{found}", "it is incomplete or of another model")
+    wrong = [name for name in needed if needed[name] != shapes[name]]
+    if wrong:
+        name = wrong[0]
+        raise CheckpointError(
+            f"the checkpoint's {name} has shape {list(shapes[name])}, its configuration says {list(needed[name])}",
+            "configuration and weights are not of the same model",
+        )
+    if strangers:
+        raise CheckpointError(
+            f"the checkpoint holds {_some(strangers)}, which this model has no place for",
+            "it is of another model",
+        )
+
+
+def _some(names: list[str]) -> str:
+    more = f" and {len(names) - 1} more" if len(names) > 1 else ""
+    return f"{names[0]}{more}"
