@@ -16,7 +16,7 @@ from audio_interaction_cli.protocol import PUBLISHED_TOKEN_IDS, TokenIds
 from audio_interaction_cli.text import TextTokenizer
 from audio_interaction_cli.tower import TRAINING_ONLY, Tower, read_config
 from audio_interaction_cli.turns import Grammar, State
-from audio_interaction_cli.weights import Progress, load_safetensors, load_tower, materialise
+from audio_interaction_cli.weights import Progress, load_safetensors, load_tower, materialise, size_bytes
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 SMALL_PARAMETERS = 100_000_000  # below this, float32 is no slower on a CPU and exact
@@ -46,7 +46,7 @@ class Engine:
         """Read the weights of `checkpoint` (see `checkpoint.find`).
 
         `device`: auto, cpu, cuda, cuda:N or mps. `dtype`: auto, float32, bfloat16 or float16; auto is the
-        fastest that the device does well. `progress` is called with parameters read so far and in all.
+        fastest that the device does well. `progress` is called with bytes in memory so far and in all.
         Raises CheckpointError for weights that do not fit their configuration, UsageError for a device
         that is not there.
         """
@@ -63,17 +63,17 @@ class Engine:
             raise CheckpointError(
                 f"a vocabulary of {lm_config.padded_vocab_size} has no room for the protocol's tokens"
             )
-        sizes = [sum(parameter.numel() for parameter in module.parameters()) for module in (tower, lm)]
         place = _device(device)
-        number = _dtype(dtype, place, sum(sizes))
+        number = _dtype(dtype, place, sum(parameter.numel() for parameter in (*tower.parameters(), *lm.parameters())))
         tokenizer = TextTokenizer(checkpoint.tokenizer)
 
         # The tower first: its file is mapped as a whole, which costs least while little else is resident.
-        materialise(tower, place, number)
-        load_tower(tower, checkpoint.tower_weights, TRAINING_ONLY, lambda done, _: progress(done, sum(sizes)))
-        materialise(lm, place, number)
+        for module in (tower, lm):
+            materialise(module, place, number)
+        tower_bytes, total_bytes = size_bytes(tower), size_bytes(tower) + size_bytes(lm)
+        load_tower(tower, checkpoint.tower_weights, TRAINING_ONLY, lambda done, _: progress(done, total_bytes))
         tensors = {k: v for k, v in checkpoint.lm_tensors.items() if k.startswith(TENSOR_PREFIXES)}
-        load_safetensors(lm, tensors, lambda done, _: progress(sizes[0] + done, sum(sizes)), lm.other_name)
+        load_safetensors(lm, tensors, lambda done, _: progress(tower_bytes + done, total_bytes), lm.other_name)
         return cls(checkpoint.name, place, number, tower, lm, tokenizer)
 
     @cached_property

@@ -156,14 +156,4 @@ class Summary:
     peak_memory_bytes: int | None
 
 
-Event = (
-    SessionStarted
-    | RoundStarted
-    | ChunkDecided
-    | TextPiece
-    | Reply
-    | ContextChanged
-    | Lag
-    | Failure
-    | Summary
-)
+Event = SessionStarted | RoundStarted | ChunkDecided | TextPiece | Reply | ContextChanged | Lag | Failure | Summary

@@ -18,7 +18,7 @@ from audio_interaction_cli.checkpoint import TensorHeader, damaged, headers
 from audio_interaction_cli.errors import CheckpointError
 
 Progress = Callable[[int, int], None]
-"""Called with parameters read so far and in all."""
+"""Called with bytes in memory so far and in all."""
 OtherName = Callable[[str], tuple[str, torch.Tensor] | None]
 """A parameter's other name in a file, and the row order that brings it into the module's."""
 
@@ -27,6 +27,11 @@ def materialise(module: nn.Module, device: torch.device, dtype: torch.dtype) -> 
     """Give a module made on the meta device its (uninitialised) memory."""
     module.to(dtype).to_empty(device=device)
     module.requires_grad_(False).eval()
+
+
+def size_bytes(module: nn.Module) -> int:
+    """What the module's parameters take in memory."""
+    return sum(parameter.nbytes for parameter in module.parameters())
 
 
 def load_safetensors(
@@ -45,7 +50,7 @@ def load_safetensors(
            strangers=sorted(tensors.keys() - sources))  # fmt: skip
 
     parameters = module.state_dict()
-    total = sum(parameter.numel() for parameter in parameters.values())
+    total = size_bytes(module)
 
     def read(name: str) -> int:
         source, rows = plan[name]
@@ -56,7 +61,7 @@ def load_safetensors(
                 parameters[name].copy_(tensor if rows is None else tensor[rows])
         except (SafetensorError, OSError) as error:
             raise damaged(file, error) from error
-        return int(parameters[name].numel())
+        return int(parameters[name].nbytes)
 
     done = 0
     with ThreadPoolExecutor(max_workers=min(4, os.cpu_count() or 1)) as pool:
@@ -74,11 +79,11 @@ def load_tower(module: nn.Module, file: Path, ignored: tuple[str, ...], progress
     parameters = module.state_dict()
     shapes = {name: tuple(state[name].shape) for name in parameters if name in state}
     _check(module, shapes, strangers=sorted(state.keys() - parameters.keys()))
-    total = sum(parameter.numel() for parameter in parameters.values())
+    total = size_bytes(module)
     done = 0
     for name, parameter in parameters.items():
         parameter.copy_(state[name])
-        done += parameter.numel()
+        done += parameter.nbytes
         progress(done, total)
     return None
 

@@ -1,0 +1,183 @@
+"""The commands. Each joins inputs, a conversation and an output; what takes time to import is imported inside."""
+
+import signal
+import sys
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from audio_interaction_cli import __version__
+from audio_interaction_cli.errors import AiCliError, AudioFileError, ExitCode, UsageError, WindowFullError
+from audio_interaction_cli.output import Output, abandon_stdout, write_error
+from audio_interaction_cli.settings import Settings, read_settings_file, with_settings
+
+if TYPE_CHECKING:
+    from audio_interaction_cli.conversation import Conversation
+    from audio_interaction_cli.inputs import Source
+
+app = typer.Typer(
+    name="ai-cli",
+    help="Talk with Audio-Interaction, an always-on streaming audio model: it listens, and speaks when it helps.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+TailSilence = Annotated[
+    float, typer.Option("--tail-silence", min=0.0, max=60.0, metavar="S", help="Silence heard after each file.")
+]
+
+
+@app.callback()
+def _common(
+    context: typer.Context,
+    version: Annotated[bool, typer.Option("--version", is_eager=True, help="Show the version and exit.")] = False,
+) -> None:
+    if version:
+        typer.echo(f"ai-cli {__version__}")
+        raise typer.Exit
+    settings = read_settings_file()
+    context.default_map = dict.fromkeys(("run", "interactive"), settings)
+
+
+@app.command()
+@with_settings
+def run(
+    settings: Settings,
+    files: Annotated[
+        list[str],
+        typer.Argument(metavar="FILE", help="Audio files, folders (sequence.json, else by name), or - for stdin."),
+    ],
+    separate: Annotated[bool, typer.Option("--separate", help="A fresh session for each file.")] = False,
+    tail_silence: TailSilence = 1.0,
+) -> None:
+    """Print the replies to audio files, heard one after the other in one session."""
+    from audio_interaction_cli.inputs import expand
+
+    inputs = expand(files)
+    with (
+        Output(settings, prefix_file=len(inputs) > 1) as output,
+        _conversation(settings, output, separate=separate, tail_silence_s=tail_silence) as conversation,
+    ):
+        for source in inputs:
+            _hear(conversation, source, output)
+    raise typer.Exit(output.status)
+
+
+@app.command()
+@with_settings
+def interactive(
+    settings: Settings,
+    rounds: Annotated[
+        int | None, typer.Option("--rounds", min=1, metavar="N", help="End after N files; else at the end of input.")
+    ] = None,
+    tail_silence: TailSilence = 1.0,
+) -> None:
+    """Ask for an audio file each round and print the replies; one path a line if input is not a terminal."""
+    from audio_interaction_cli.prompt import HELP, asked_lines
+
+    heard = 0
+    with (
+        Output(settings, prefix_file=True) as output,
+        _conversation(settings, output, tail_silence_s=tail_silence) as conversation,
+    ):
+        for line in asked_lines():
+            if line == ":quit":
+                break
+            if line == ":help":
+                typer.echo(HELP, err=True)
+            elif line == ":reset":
+                conversation.reset()
+            elif line.startswith(":"):
+                output.fail(UsageError(f"unknown command {line}", ":help lists them"))
+            else:
+                heard += _answer(line, conversation, output)
+            output.pause()
+            if heard == rounds:
+                break
+    raise typer.Exit(output.status)
+
+
+def _answer(line: str, conversation: "Conversation", output: Output) -> bool:
+    """Hear what a line of input names; False if it was not heard to its end."""
+    from audio_interaction_cli.inputs import STDIN, expand
+    from audio_interaction_cli.prompt import path_of
+
+    if line == STDIN:
+        output.fail(UsageError("standard input is where the paths come from", "name a file"))
+        return False
+    heard = [_hear(conversation, source, output) for source in expand([path_of(line)])]
+    return all(heard)
+
+
+def _hear(conversation: "Conversation", source: "Source", output: Output) -> bool:
+    """Hear one input; what is wrong with it is reported, and the conversation goes on."""
+    try:
+        with source:
+            conversation.hear(source)
+    except (AudioFileError, WindowFullError) as error:
+        output.fail(error, source.name)
+        return False
+    return True
+
+
+@contextmanager
+def _conversation(
+    settings: Settings, output: Output, *, separate: bool = False, tail_silence_s: float
+) -> Iterator["Conversation"]:
+    """A conversation with the model that the settings choose, its events going to `output`."""
+    if settings.on_full == "slide":
+        raise UsageError("--on-full slide is not implemented yet", "use --on-full reset, or stop")
+    with output.loading() as progress:
+        from audio_interaction_cli import checkpoint
+        from audio_interaction_cli.conversation import Conversation
+        from audio_interaction_cli.engine import Engine
+        from audio_interaction_cli.protocol import SYSTEM_PROMPT
+        from audio_interaction_cli.sampling import Sampling
+        from audio_interaction_cli.session import SessionOptions
+
+        options = SessionOptions(
+            sampling=Sampling(
+                temperature=settings.temperature, top_k=settings.top_k, top_p=settings.top_p, seed=settings.seed
+            ),
+            system_prompt=SYSTEM_PROMPT if settings.system_prompt is None else settings.system_prompt,
+            eagerness=settings.eagerness,
+            context_tokens=settings.context_tokens,
+            on_full=settings.on_full,
+            max_reply_tokens=settings.max_reply_tokens,
+        )
+        found = checkpoint.find(settings.checkpoint)
+        engine = Engine.load(found, device=settings.device, dtype=settings.dtype, progress=progress)
+    with Conversation(engine, options, output.emit, separate=separate, tail_silence_s=tail_silence_s) as conversation:
+        yield conversation
+
+
+def main() -> None:
+    """The command `ai-cli`. The one place where errors outside of a running command are shown."""
+    debug = "--debug" in sys.argv
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends like Ctrl-C: files closed, replies kept
+    try:
+        status = app(standalone_mode=False) or ExitCode.OK
+        sys.stdout.flush()
+    except typer.Abort:
+        status = ExitCode.INTERRUPTED
+    except KeyboardInterrupt:
+        status = ExitCode.INTERRUPTED
+    except BrokenPipeError:
+        abandon_stdout()
+        status = ExitCode.OK
+    except AiCliError as error:
+        write_error(sys.stderr, error.message, error.hint)
+        status = error.exit_code
+    except typer.TyperException as error:
+        write_error(sys.stderr, error.format_message(), "ai-cli --help lists commands and options")
+        status = ExitCode.USAGE
+    except Exception as error:
+        if debug:
+            traceback.print_exc()
+        write_error(sys.stderr, f"unexpected: {error!r}", "this is a fault of ai-cli; --debug shows where")
+        status = ExitCode.FAILED
+    sys.exit(status)

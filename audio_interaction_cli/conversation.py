@@ -1,0 +1,171 @@
+"""Joins an input and a session: how a file is heard from start to end, with the silence after it.
+
+A file and its silence are padded to whole chunks each. This is the one loop behind `run`, `interactive` and
+`run_inference`.
+"""
+
+import sys
+import time
+from collections.abc import Callable, Generator, Iterator
+from typing import Self
+
+import numpy as np
+
+from audio_interaction_cli.engine import Engine
+from audio_interaction_cli.errors import AudioFileError, WindowFullError
+from audio_interaction_cli.events import Event, Summary
+from audio_interaction_cli.framing import Framer, Samples
+from audio_interaction_cli.inputs import Source
+from audio_interaction_cli.mel import FileMel, MelMaximum, silence_mel
+from audio_interaction_cli.protocol import CHUNK_SAMPLES, SAMPLE_RATE_HZ
+from audio_interaction_cli.session import Session, SessionOptions, Tally
+
+TAIL_SILENCE_S = 1.0
+
+
+def hear_file(session: Session, source: Source, tail_silence_s: float = TAIL_SILENCE_S) -> Iterator[Event]:
+    """Hear a source as one round, with the features of a whole file.
+
+    The source is read twice: first for its loudest value and length. A source that breaks off is answered as
+    far as it goes; then its AudioFileError is raised. WindowFullError if the session ends before the source.
+    """
+    samples, mel = _survey(source)
+    tail = _silence(tail_silence_s)
+    chunks = _chunks(samples) + _chunks(len(tail))
+    yield session.begin_round(source.name, duration_s=samples / SAMPLE_RATE_HZ, chunks=chunks)
+    began_s = session.t
+    session.begin_input(mel)
+    damage = yield from _heard(session, source)
+    yield from session.end_input()
+    session.begin_input(silence_mel())
+    yield from session.feed(tail)
+    yield from session.end_input()
+    if session.ended:
+        raise WindowFullError(
+            f"{source.name}: heard for {session.t - began_s:.1f} s only, "
+            f"then the session's window of {session.context_tokens} positions was full",
+            "--on-full reset goes on with an empty memory, --separate gives each file a session of its own",
+        )
+    if damage:
+        raise damage
+
+
+def hear_live(session: Session, source: Source, tail_silence_s: float = TAIL_SILENCE_S) -> Iterator[Event]:
+    """Hear a source as one round, with the features of a microphone: nothing of its future is known."""
+    yield session.begin_round(source.name)
+    damage = yield from _heard(session, source)
+    yield from session.end_input()
+    yield from session.feed(_silence(tail_silence_s))
+    yield from session.end_input()
+    if damage:
+        raise damage
+
+
+def _heard(session: Session, source: Source) -> Generator[Event, None, AudioFileError | None]:
+    """Feed all blocks; returns the error that the source ended with, if any."""
+    try:
+        for block in source.blocks():
+            yield from session.feed(block)
+    except AudioFileError as error:
+        return error
+    return None
+
+
+def _survey(source: Source) -> tuple[int, FileMel]:
+    """Length in samples, and features that know the loudest value."""
+    framer, maximum, samples = Framer(), MelMaximum(), 0
+    try:
+        for block in source.blocks():
+            samples += len(block)
+            framer.push(block)
+            maximum.push(framer.take(framer.whole_chunks))
+    except AudioFileError:
+        if not samples:
+            raise
+    framer.pad()
+    maximum.push(framer.take(1))
+    maximum.finish()
+    return samples, FileMel(maximum.value)
+
+
+def _silence(seconds: float) -> Samples:
+    return np.zeros(round(seconds * SAMPLE_RATE_HZ), np.float32)
+
+
+def _chunks(samples: int) -> int:
+    return -(-samples // CHUNK_SAMPLES)
+
+
+class Conversation:
+    """The sessions of one command: one over all its inputs, or a fresh one for each.
+
+    Use it in a `with` statement: leaving it, also by an exception, gives the reply in progress and the summary.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        options: SessionOptions,
+        emit: Callable[[Event], None],
+        *,
+        separate: bool = False,
+        tail_silence_s: float = TAIL_SILENCE_S,
+    ) -> None:
+        self._engine = engine
+        self._options = options
+        self._emit = emit
+        self._separate = separate
+        self._tail_silence_s = tail_silence_s
+        self._tally = Tally()
+        self._session: Session | None = None
+        self._began = time.perf_counter()
+
+    def hear(self, source: Source) -> None:
+        """Hear one input; see `hear_file` for the errors raised."""
+        if self._session is None or self._separate:
+            self._close_session()
+            self._session = Session(self._engine, self._options, self._tally)
+            self._emit(self._session.started())
+        for event in hear_file(self._session, source, self._tail_silence_s):
+            self._emit(event)
+
+    def reset(self) -> None:
+        """Forget what was said and heard."""
+        if self._session:
+            self._emit(self._session.reset())
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._close_session()
+        tally, wall_s = self._tally, time.perf_counter() - self._began
+        self._emit(
+            Summary(
+                rounds=tally.rounds,
+                chunks=tally.chunks,
+                silent=tally.silent,
+                replies=tally.replies,
+                audio_s=tally.audio_s,
+                wall_s=wall_s,
+                real_time_factor=wall_s / tally.audio_s if tally.chunks else None,
+                illegal_tops=tally.illegal_tops,
+                peak_memory_bytes=peak_memory_bytes(),
+            )
+        )
+
+    def _close_session(self) -> None:
+        if self._session:
+            for event in self._session.close():
+                self._emit(event)
+            self._session = None
+
+
+def peak_memory_bytes() -> int | None:
+    """The most memory that this process has had resident; None where the system does not tell."""
+    if sys.platform == "win32":
+        return None
+    import resource
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024

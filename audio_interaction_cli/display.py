@@ -1,0 +1,112 @@
+"""The live display on a terminal: joins events, the view and Rich's `Live`. Not how things look."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from threading import Event as Flag
+from threading import RLock, Thread
+
+from rich.console import Console
+from rich.live import Live
+from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn
+
+from audio_interaction_cli.drawing import Screen, lasting, render
+from audio_interaction_cli.events import ChunkDecided, Event, RoundStarted, Summary, TextPiece
+from audio_interaction_cli.view import View, update
+
+REDRAWS_PER_S = 15
+
+
+def is_live(console: Console) -> bool:
+    """Whether a live display makes sense there. FORCE_COLOR asks for colour in a pipe, not for animation."""
+    return console.file.isatty() and console.is_terminal and not console.is_dumb_terminal
+
+
+class LiveDisplay:
+    """Shows a session as it happens. Replies, failures and notes stay; the region below them does not.
+
+    Redrawing has its own thread, so that text shows while the main thread computes, and happens only where
+    the view has changed, so that a silent room costs nothing.
+    """
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._view = View()
+        self._drawn: View | None = None
+        self._live: Live | None = None
+        self._stop = Flag()
+        self._lock = RLock()
+
+    def handle(self, event: Event) -> None:
+        if isinstance(event, Summary):
+            self.close()
+        elif self._live is None and isinstance(event, RoundStarted | ChunkDecided | TextPiece):
+            self._open()
+        line = lasting(event, Screen.of(self._console))
+        if line is None:  # and no lock: a slow terminal must not hold up the session
+            self._view = update(self._view, event)
+            return
+        with self._lock, self._console:  # one buffered write for the line and the region, so nothing flickers
+            self._view = update(self._view, event)
+            self._console.print(line, highlight=False)
+            self._redraw()
+
+    def close(self) -> None:
+        """Take the region away and give the terminal back. The next event would bring it again."""
+        if self._live is not None:
+            self._stop.set()
+            with self._lock:
+                self._live.stop()
+                self._live = None
+
+    def _open(self) -> None:
+        self._live = Live(
+            console=self._console,
+            get_renderable=lambda: render(self._view, Screen.of(self._console)),
+            auto_refresh=False,
+            transient=True,
+            redirect_stdout=False,  # results go where they were sent, never into the display
+            vertical_overflow="crop",
+        )
+        self._stop = Flag()
+        self._live.start()
+        Thread(target=self._keep_drawing, args=(self._stop,), daemon=True).start()
+
+    def _keep_drawing(self, stop: Flag) -> None:
+        while not stop.wait(1 / REDRAWS_PER_S):
+            with self._lock:
+                if self._drawn is not self._view and not stop.is_set():
+                    self._redraw()
+
+    def _redraw(self) -> None:
+        self._drawn = self._view
+        if self._live is not None:
+            self._live.refresh()
+
+
+@contextmanager
+def load_progress(console: Console, name: str = "checkpoint") -> Iterator[Callable[[int, int], None]]:
+    """A callback (bytes done, bytes in all) that draws a bar on a terminal from its first call on."""
+    if not is_live(console):
+        yield lambda _done_bytes, _total_bytes: None
+        return
+    progress = Progress(
+        TextColumn("loading {task.description}", style="bold", markup=False),
+        BarColumn(bar_width=None, complete_style="cyan", finished_style="cyan"),
+        DownloadColumn(),
+        console=console,
+        transient=True,
+        redirect_stdout=False,
+        expand=True,
+    )
+    screen = Screen.of(console)
+    room = max(0, screen.width - 36)  # beside the other words, with a bar of some length
+    task = progress.add_task(screen.fit(screen.clean(name), room), total=None)
+
+    def show(done_bytes: int, total_bytes: int) -> None:
+        progress.update(task, completed=done_bytes, total=total_bytes)
+        progress.start()
+
+    try:
+        yield show
+    finally:
+        progress.stop()

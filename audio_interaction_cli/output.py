@@ -1,0 +1,167 @@
+"""Where a command's events go, and how its errors become lines and an exit status.
+
+Results go to stdout, everything else to stderr. On a terminal a live display shows replies as they are
+spoken; the plain lines on stdout are then left out if they would land on the same screen.
+"""
+
+import os
+import sys
+import traceback
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from types import TracebackType
+from typing import TYPE_CHECKING, TextIO
+
+from audio_interaction_cli.errors import AiCliError, ExitCode
+from audio_interaction_cli.events import Event, Failure
+from audio_interaction_cli.jsonl import JsonLines
+from audio_interaction_cli.plain import PlainNotes, PlainReplies
+from audio_interaction_cli.settings import Settings
+from audio_interaction_cli.sinks import Sink, one_line, without_controls, write
+from audio_interaction_cli.transcript import Transcript
+
+if TYPE_CHECKING:
+    from audio_interaction_cli.display import LiveDisplay
+
+
+class Output:
+    """The sinks of one command. Leaving its `with` block reports what went wrong inside and closes them.
+
+    `status` is then the exit status. Only what is a fault of the program passes through.
+    """
+
+    def __init__(self, settings: Settings, *, prefix_file: bool = False) -> None:
+        self.status = ExitCode.OK
+        self._settings = settings
+        self._prefix_file = prefix_file
+        self._sinks: list[Sink] = []
+        self._t = 0.0
+        self.live = _is_live(settings)
+        self._display: LiveDisplay | None = None
+
+    def __enter__(self) -> "Output":
+        settings = self._settings
+        if settings.json:
+            self._sinks.append(JsonLines(sys.stdout, settings.events))
+        elif not (self.live and sys.stdout.isatty()):
+            self._sinks.append(PlainReplies(sys.stdout, self._prefix_file))
+        if self.live:
+            from rich.console import Console
+
+            from audio_interaction_cli.display import LiveDisplay
+
+            self._display = LiveDisplay(Console(stderr=True))
+            self._sinks.append(self._display)
+        else:
+            self._sinks.append(_Errors(sys.stderr))
+            if not settings.quiet:
+                self._sinks.append(PlainNotes(sys.stderr, settings.verbose))
+        try:
+            if settings.transcript:
+                transcript = Transcript(settings.transcript)
+                self._sinks.append(transcript)
+                if transcript.kept:
+                    self.note(f"the transcript that was there is now {transcript.kept}")
+        except AiCliError as error:
+            self.fail(error)
+            self._close()
+            raise SystemExit(self.status) from error
+        return self
+
+    def emit(self, event: Event) -> None:
+        """Hand an event to every sink. A sink that fails is reported and left out from then on."""
+        self._t = getattr(event, "t", self._t)
+        for sink in list(self._sinks):
+            try:
+                sink.handle(event)
+            except AiCliError as error:
+                self._sinks.remove(sink)
+                self.fail(error)
+            except BrokenPipeError:  # the reader has gone, so nothing more is said to anyone
+                self._close()
+                raise
+
+    def fail(self, error: AiCliError, file: str | None = None) -> None:
+        """Report an error and remember its exit status; what can go on goes on."""
+        self.status = error.exit_code
+        if self._settings.debug:
+            traceback.print_exception(error)
+        self.emit(Failure(t=self._t, message=error.message, hint=error.hint, file=file))
+
+    def pause(self) -> None:
+        """Give the terminal back for a while; the next event brings the display again."""
+        if self._display:
+            self._display.close()
+
+    def loading(self) -> AbstractContextManager[Callable[[int, int], None]]:
+        """A callback (bytes done, bytes in all) that shows the checkpoint being loaded."""
+        if not self.live:
+            return nullcontext(lambda _done, _total: None)
+        from rich.console import Console
+
+        from audio_interaction_cli.display import load_progress
+
+        return load_progress(Console(stderr=True))
+
+    def note(self, text: str) -> None:
+        """Tell people something on stderr, unless they want it quiet."""
+        if not self._settings.quiet:
+            write(sys.stderr, f"note: {text}\n")
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> bool:
+        try:
+            match error:
+                case AiCliError():
+                    self.fail(error)
+                case KeyboardInterrupt():
+                    self.status = ExitCode.INTERRUPTED
+                case BrokenPipeError():
+                    abandon_stdout()
+                case _:
+                    return error is None
+            return True
+        finally:
+            self._close()
+
+    def _close(self) -> None:
+        while self._sinks:
+            self._sinks.pop().close()
+
+
+class _Errors:
+    """Failures as lines on stderr."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def handle(self, event: Event) -> None:
+        if isinstance(event, Failure):
+            write_error(self._stream, event.message, event.hint)
+
+    def close(self) -> None:
+        """Nothing to release."""
+
+
+def write_error(stream: TextIO, message: str, hint: str | None) -> None:
+    """The lines that tell of an error."""
+    for kind, text in (("error", message), ("hint", hint)):
+        if text:
+            write(stream, f"{kind}: {without_controls(one_line(text))}\n")
+
+
+def abandon_stdout() -> None:
+    """The reader of stdout has gone: whatever is still buffered goes nowhere, quietly."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _is_live(settings: Settings) -> bool:
+    """A display makes sense on a terminal that no JSON is printed to."""
+    if settings.quiet or not sys.stderr.isatty() or (settings.json and sys.stdout.isatty()):
+        return False
+    from rich.console import Console
+
+    from audio_interaction_cli.display import is_live
+
+    return is_live(Console(stderr=True))

@@ -1,0 +1,58 @@
+"""Asks for one path after another: with completion and history on a terminal, a line each from a pipe."""
+
+import shlex
+import sys
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+from platformdirs import user_state_path
+
+from audio_interaction_cli.settings import APP_NAME
+
+HELP = """\
+Type the path of an audio file, or of a folder of them. Tab completes, arrow up recalls.
+  :reset   forget what was said and heard
+  :help    show this
+  :quit    leave (as does the end of input)"""
+
+
+def asked_lines() -> Iterator[str]:
+    """Lines as people enter them, until the end of input; empty ones are left out."""
+    lines = _typed_lines() if sys.stdin.isatty() else sys.stdin
+    for line in lines:
+        if line.strip():
+            yield line.strip()
+
+
+def _typed_lines() -> Iterator[str]:
+    from prompt_toolkit import PromptSession
+    from prompt_toolkit.completion import PathCompleter
+    from prompt_toolkit.history import FileHistory, History, InMemoryHistory
+    from prompt_toolkit.output import create_output
+
+    history: History = InMemoryHistory()
+    with suppress(OSError):  # a home that cannot be written to only costs the history
+        folder = user_state_path(APP_NAME, ensure_exists=True)
+        (folder / "history").touch()
+        history = FileHistory(str(folder / "history"))
+    prompt: PromptSession[str] = PromptSession(
+        history=history,
+        completer=PathCompleter(expanduser=True),
+        complete_while_typing=False,
+        output=create_output(always_prefer_tty=True),
+    )
+    with suppress(EOFError):
+        while True:
+            yield prompt.prompt("file> ")
+
+
+def path_of(line: str) -> str:
+    """The path that a line means: as it stands, or as a shell or a terminal's drag and drop would quote it."""
+    if Path(line).exists():
+        return line
+    with suppress(ValueError, RuntimeError):  # an open quote, an unknown user
+        words = shlex.split(line)
+        if len(words) == 1:
+            return str(Path(words[0]).expanduser())
+    return line

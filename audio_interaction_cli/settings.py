@@ -1,0 +1,135 @@
+"""What people can set, in one place: each setting's name, default, help, and where its value may come from.
+
+A flag counts before the environment (`AI_CLI_…`), that before the settings file, that before the default.
+Imports nothing heavy, for `--help` must be quick.
+"""
+
+import functools
+import inspect
+import tomllib
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+from platformdirs import user_config_path
+
+from audio_interaction_cli.errors import UsageError
+
+APP_NAME = "ai-cli"
+
+
+def _option(*names: str, panel: str, **more: Any) -> Any:
+    """An option that the environment can set as well, by its first long name."""
+    variable = "AI_CLI_" + names[0].removeprefix("--").partition("/")[0].replace("-", "_").upper()
+    return typer.Option(*names, envvar=variable, show_envvar=False, rich_help_panel=panel, **more)
+
+
+MODEL, REPLIES, OUTPUT = "Model", "Replies", "Output"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """The options that every command with a model shares."""
+
+    checkpoint: Annotated[
+        str | None,
+        _option("--checkpoint", metavar="FOLDER|HUB-ID", panel=MODEL,
+                help="Checkpoint folder, or the hub id of one downloaded before. "
+                "If not given: ./checkpoints, else the hub cache."),
+    ] = None  # fmt: skip
+    device: Annotated[
+        str, _option("--device", metavar="auto|cpu|cuda[:N]|mps", panel=MODEL, help="Where the model runs.")
+    ] = "auto"
+    dtype: Annotated[
+        Literal["auto", "float32", "bfloat16", "float16"],
+        _option("--dtype", panel=MODEL, help="Number format of the weights; auto is the fastest the device does well."),
+    ] = "auto"
+    temperature: Annotated[
+        float, _option("--temperature", min=0.0, panel=REPLIES, help="Randomness of replies; 0 is greedy.")
+    ] = 0.3
+    top_k: Annotated[
+        int, _option("--top-k", min=0, panel=REPLIES, help="Draw among this many of the likeliest tokens; 0 is all.")
+    ] = 3
+    top_p: Annotated[
+        float, _option("--top-p", panel=REPLIES, help="Draw among the likeliest tokens of this total probability.")
+    ] = 1.0
+    seed: Annotated[int, _option("--seed", min=0, panel=REPLIES, help="The same seed gives the same replies.")] = 1337
+    system_prompt: Annotated[
+        str | None,
+        _option("--system-prompt", metavar="TEXT", panel=REPLIES, help="What the model is told before it listens."),
+    ] = None
+    eagerness: Annotated[
+        float,
+        _option("--eagerness", panel=REPLIES,
+                help="Added to the logit of speaking while listening: above 0 speaks sooner, below 0 later."),
+    ] = 0.0  # fmt: skip
+    max_reply_tokens: Annotated[
+        int, _option("--max-reply-tokens", min=1, panel=REPLIES, help="A longer reply is cut, and marked so.")
+    ] = 512
+    context_tokens: Annotated[
+        int | None,
+        _option("--context-tokens", min=1, panel=REPLIES, show_default="the model's, at most 4096",
+                help="Window of the session in positions; a silent second takes 32.5."),
+    ] = None  # fmt: skip
+    on_full: Annotated[
+        Literal["slide", "reset", "stop"],
+        _option("--on-full", panel=REPLIES,
+                help="At the window's end: reset forgets all but the prompt, stop ends the session. "
+                "slide (drop the oldest) is not implemented yet."),
+    ] = "stop"  # fmt: skip
+    json: Annotated[bool, _option("--json", panel=OUTPUT, help="Print JSON Lines instead of text.")] = False
+    events: Annotated[
+        Literal["reply", "all"],
+        _option("--events", panel=OUTPUT, help="With --json: replies, or every chunk and piece of text as well."),
+    ] = "reply"
+    transcript: Annotated[
+        Path | None,
+        _option("--transcript", metavar="FILE", panel=OUTPUT,
+                help="Also write the replies to FILE: .txt, .srt, .vtt or .jsonl."),
+    ] = None  # fmt: skip
+    quiet: Annotated[bool, _option("--quiet", "-q", panel=OUTPUT, help="Only replies and errors.")] = False
+    verbose: Annotated[bool, _option("--verbose", "-v", panel=OUTPUT, help="Say more on stderr.")] = False
+    debug: Annotated[bool, _option("--debug", panel=OUTPUT, help="Show tracebacks of errors.")] = False
+
+
+def with_settings(command: Callable[..., None]) -> Callable[..., None]:
+    """Gives a command, whose first parameter is `settings`, all shared options as options of its own."""
+    shared = [
+        inspect.Parameter(field.name, inspect.Parameter.KEYWORD_ONLY, default=field.default, annotation=field.type)
+        for field in fields(Settings)
+    ]
+    names = {parameter.name for parameter in shared}
+
+    @functools.wraps(command)
+    def wrapped(**given: Any) -> None:
+        settings = Settings(**{name: given.pop(name) for name in names})
+        command(settings, **given)
+
+    own = list(inspect.signature(command).parameters.values())[1:]
+    parameters = [parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY) for parameter in own] + shared
+    wrapped.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    wrapped.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+    return wrapped
+
+
+def settings_file() -> Path:
+    """`config.toml` in the user's configuration folder; it need not exist."""
+    return user_config_path(APP_NAME) / "config.toml"
+
+
+def read_settings_file() -> dict[str, Any]:
+    """The file's values by option name; UsageError for a file that is broken or names no known setting."""
+    file = settings_file()
+    try:
+        values = tomllib.loads(file.read_text("utf-8"))
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError) as error:
+        raise UsageError(f"the settings file cannot be read: {error}", f"mend or remove {file}") from error
+    known = {field.name for field in fields(Settings)}
+    values = {name.replace("-", "_"): value for name, value in values.items()}
+    if unknown := sorted(values.keys() - known):
+        raise UsageError(f"the settings file names an unknown setting: {unknown[0]}", f"mend {file}")
+    return values
