@@ -31,14 +31,19 @@ TailSilence = Annotated[
 ]
 
 
+def _show_version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"ai-cli {__version__}")
+        raise typer.Exit
+
+
 @app.callback()
 def _common(
     context: typer.Context,
-    version: Annotated[bool, typer.Option("--version", is_eager=True, help="Show the version and exit.")] = False,
+    version: Annotated[  # noqa: ARG001 - its callback does all
+        bool, typer.Option("--version", is_eager=True, callback=_show_version, help="Show the version and exit.")
+    ] = False,
 ) -> None:
-    if version:
-        typer.echo(f"ai-cli {__version__}")
-        raise typer.Exit
     settings = read_settings_file()
     context.default_map = dict.fromkeys(("run", "interactive"), settings)
 
@@ -135,9 +140,9 @@ def _conversation(
         from audio_interaction_cli import checkpoint
         from audio_interaction_cli.conversation import Conversation
         from audio_interaction_cli.engine import Engine
+        from audio_interaction_cli.options import SessionOptions
         from audio_interaction_cli.protocol import SYSTEM_PROMPT
         from audio_interaction_cli.sampling import Sampling
-        from audio_interaction_cli.session import SessionOptions
 
         options = SessionOptions(
             sampling=Sampling(

@@ -17,8 +17,9 @@ from audio_interaction_cli.events import Event, Summary
 from audio_interaction_cli.framing import Framer, Samples
 from audio_interaction_cli.inputs import Source
 from audio_interaction_cli.mel import FileMel, MelMaximum, silence_mel
+from audio_interaction_cli.options import SessionOptions
 from audio_interaction_cli.protocol import CHUNK_SAMPLES, SAMPLE_RATE_HZ
-from audio_interaction_cli.session import Session, SessionOptions, Tally
+from audio_interaction_cli.session import Session, Tally
 
 TAIL_SILENCE_S = 1.0
 

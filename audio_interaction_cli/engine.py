@@ -84,10 +84,8 @@ class Engine:
     @cached_property
     def masks(self) -> dict[State, torch.Tensor]:
         """What to add to logits so that only legal tokens remain: float32 [vocabulary], 0 or -inf."""
-        masks = {state: torch.full((self.lm.config.padded_vocab_size,), -torch.inf) for state in State}
-        for state, mask in masks.items():
-            mask[self.grammar.legal(state)] = 0.0
-        return masks
+        legal = {state: torch.tensor(self.grammar.legal(state)) for state in State}
+        return {state: torch.where(allowed, 0.0, -torch.inf) for state, allowed in legal.items()}
 
     @property
     def dtype_name(self) -> str:

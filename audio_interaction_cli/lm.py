@@ -94,8 +94,8 @@ class LanguageModel(nn.Module):
 
     def embed(self, ids: list[int]) -> torch.Tensor:
         """Token ids to embeddings [T, n_embd]."""
-        table = self.transformer.wte.weight
-        return F.embedding(torch.tensor(ids, dtype=torch.long, device=table.device), table)
+        embeddings: torch.Tensor = self.transformer.wte(torch.tensor(ids, device=self.lm_head.weight.device))
+        return embeddings
 
     def forward(self, x: torch.Tensor, cache: Cache) -> torch.Tensor:
         start, end = cache.length, cache.length + len(x)
@@ -124,7 +124,9 @@ class LanguageModel(nn.Module):
 class _Transformer(nn.Module):
     def __init__(self, config: LmConfig) -> None:
         super().__init__()
-        self.wte = nn.Embedding(config.padded_vocab_size, config.n_embd)
+        # `from_pretrained`, for the usual constructor would draw numbers, which on the meta device costs a second.
+        table = torch.empty(config.padded_vocab_size, config.n_embd)
+        self.wte: nn.Embedding = nn.Embedding.from_pretrained(table)  # type: ignore[no-untyped-call]
         self.h = nn.ModuleList(_Block(config) for _ in range(config.n_layer))
         self.ln_f = nn.RMSNorm(config.n_embd, eps=config.norm_eps)
 

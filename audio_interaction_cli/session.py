@@ -15,7 +15,6 @@ from typing import Literal
 from audio_interaction_cli import __version__
 from audio_interaction_cli.decoding import Decoder
 from audio_interaction_cli.engine import Engine
-from audio_interaction_cli.errors import UsageError
 from audio_interaction_cli.events import (
     ChunkDecided,
     ContextChanged,
@@ -29,43 +28,14 @@ from audio_interaction_cli.events import (
 from audio_interaction_cli.framing import Samples
 from audio_interaction_cli.hearing import Ear, HeardChunk
 from audio_interaction_cli.mel import Mel
+from audio_interaction_cli.options import SessionOptions
 from audio_interaction_cli.protocol import (
-    CHUNK_POSITIONS,
     CHUNK_SAMPLES,
-    DEFAULT_CONTEXT_POSITIONS,
     SAMPLE_RATE_HZ,
-    SYSTEM_PROMPT,
     Emotion,
 )
-from audio_interaction_cli.sampling import Sampling
 from audio_interaction_cli.text import Detokenizer
 from audio_interaction_cli.turns import Kind
-
-ROOM_TO_REPLY_POSITIONS = 16  # a window must hold the prompt, one chunk and a few words
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SessionOptions:
-    """What a conversation can be told; UsageError for values without a meaning."""
-
-    sampling: Sampling = field(default_factory=Sampling)
-    system_prompt: str = SYSTEM_PROMPT
-    eagerness: float = 0.0
-    """Added to the logit of speaking while listening."""
-    context_tokens: int | None = None
-    """Window in positions; None is the model's own, at most 4,096."""
-    on_full: Literal["reset", "stop"] = "stop"
-    max_reply_tokens: int = 512
-    lookahead_chunks: int = 8
-    """How many chunks that are already there share one pass; 1 goes one by one."""
-
-    def __post_init__(self) -> None:
-        if not abs(self.eagerness) < float("inf"):
-            raise UsageError(f"eagerness must be a number, not {self.eagerness}")
-        if self.max_reply_tokens < 1:
-            raise UsageError(f"a reply must be allowed at least one token, not {self.max_reply_tokens}")
-        if self.lookahead_chunks < 1:
-            raise UsageError(f"a pass must be allowed at least one chunk, not {self.lookahead_chunks}")
 
 
 @dataclass(slots=True)
@@ -110,13 +80,13 @@ class Session:
         self.tally = tally or Tally()
         self.ended = False
         """The window is full and the session was asked to stop there; it hears nothing any more."""
-        self.context_tokens = self.options.context_tokens or min(DEFAULT_CONTEXT_POSITIONS, engine.lm.config.block_size)
         prompt = engine.token_ids.prompt(engine.tokenizer.encode(self.options.system_prompt))
-        _check_window(self.context_tokens, len(prompt), engine.lm.config.block_size)
+        self.context_tokens = self.options.window(len(prompt), engine.lm.config.block_size)
         self.decoder = Decoder(engine, prompt, self.context_tokens, self.options.sampling, self.options.eagerness)
         self._engine = engine
         self._ear = Ear(engine.tower)
         self._heard: deque[HeardChunk] = deque()
+        self._events: deque[Event] = deque()
         self._reply: _ReplyInProgress | None = None
         self._chunks = 0  # in this session
         self._chunks_before_round = 0
@@ -177,16 +147,18 @@ class Session:
 
     def close(self) -> Iterator[Event]:
         """End the session; a reply in progress is given as far as it came."""
-        if self._reply:
-            yield from self._cut_reply()
+        self._events += self._cut_reply()
         self.decoder.audit()
         self.tally.illegal_tops += self.decoder.illegal_tops
         self.decoder.illegal_tops = 0
+        yield from self._told()
 
     def _work(self) -> Iterator[Event]:
         while True:
-            while self._reply:
-                yield from self._say(self._reply)
+            yield from self._told()
+            if self._reply:
+                self._events += self._say(self._reply)
+                continue
             if (room := self.options.lookahead_chunks - len(self._heard)) > 0:
                 self._heard.extend(self._ear.take(room))
             if not self._heard:
@@ -194,9 +166,14 @@ class Session:
             if self.ended:
                 self._heard.clear()
             elif self.decoder.fitting_chunks < 1:
-                yield self._window_full()
+                self._events.append(self._window_full())
             else:
-                yield from self._listen()
+                self._events += self._listen()
+
+    def _told(self) -> Iterator[Event]:
+        """What happened and was not told yet; it waits here where an iteration was left half-way."""
+        while self._events:
+            yield self._events.popleft()
 
     def _window_full(self) -> ContextChanged:
         if self.options.on_full == "reset":
@@ -288,11 +265,3 @@ class Session:
             total_ms=(time.perf_counter() - reply.began) * 1000,
         )
         return [*pieces, finished]
-
-
-def _check_window(wanted: int, prompt: int, block_size: int) -> None:
-    least = prompt + CHUNK_POSITIONS + ROOM_TO_REPLY_POSITIONS
-    if wanted > block_size:
-        raise UsageError(f"a window of {wanted} positions is more than this model's {block_size}")
-    if wanted < least:
-        raise UsageError(f"a window of {wanted} positions is too small", f"prompt and one chunk need {least}")

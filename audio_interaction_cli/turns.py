@@ -68,10 +68,10 @@ class Grammar:
             for token in range(vocabulary_size)
         ]
 
-    def legal(self, state: State) -> list[int]:
-        """The ids that may be chosen in `state`, ascending."""
+    def legal(self, state: State) -> list[bool]:
+        """Of each id, whether it may be chosen in `state`."""
         kinds = {kind for source, kind in TABLE if source is state}
-        return [token for token, kind in enumerate(self.kinds) if kind in kinds]
+        return [kind in kinds for kind in self.kinds]
 
     def next(self, state: State, token: int) -> State:
         """The state after `token`; KeyError for a token that is not legal in `state`."""

@@ -1,5 +1,7 @@
 """The streaming mel spectrum against `whisper.log_mel_spectrogram` of everything at once."""
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 import torch
@@ -14,7 +16,7 @@ SPLITS = st.lists(st.integers(0, 5), max_size=8)
 
 
 @pytest.fixture(scope="module")
-def reference():
+def reference() -> Callable[[Samples], torch.Tensor]:
     """openai-whisper's function; importing the package is slow."""
     from whisper import log_mel_spectrogram
 

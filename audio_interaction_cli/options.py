@@ -1,0 +1,44 @@
+"""What a conversation can be told, with the model's own defaults."""
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from audio_interaction_cli.errors import UsageError
+from audio_interaction_cli.protocol import CHUNK_POSITIONS, DEFAULT_CONTEXT_POSITIONS, SYSTEM_PROMPT
+from audio_interaction_cli.sampling import Sampling
+
+ROOM_TO_REPLY_POSITIONS = 16  # a window must hold the prompt, one chunk and a few words
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SessionOptions:
+    """What a conversation can be told; UsageError for values without a meaning."""
+
+    sampling: Sampling = field(default_factory=Sampling)
+    system_prompt: str = SYSTEM_PROMPT
+    eagerness: float = 0.0
+    """Added to the logit of speaking while listening."""
+    context_tokens: int | None = None
+    """Window in positions; None is the model's own, at most 4,096."""
+    on_full: Literal["reset", "stop"] = "stop"
+    max_reply_tokens: int = 512
+    lookahead_chunks: int = 8
+    """How many chunks that are already there share one pass; 1 goes one by one."""
+
+    def __post_init__(self) -> None:
+        if not abs(self.eagerness) < float("inf"):
+            raise UsageError(f"eagerness must be a number, not {self.eagerness}")
+        if self.max_reply_tokens < 1:
+            raise UsageError(f"a reply must be allowed at least one token, not {self.max_reply_tokens}")
+        if self.lookahead_chunks < 1:
+            raise UsageError(f"a pass must be allowed at least one chunk, not {self.lookahead_chunks}")
+
+    def window(self, prompt_positions: int, block_size: int) -> int:
+        """Positions of the session's window; UsageError if the model or the prompt forbids what is asked."""
+        wanted = self.context_tokens or min(DEFAULT_CONTEXT_POSITIONS, block_size)
+        least = prompt_positions + CHUNK_POSITIONS + ROOM_TO_REPLY_POSITIONS
+        if wanted > block_size:
+            raise UsageError(f"a window of {wanted} positions is more than this model's {block_size}")
+        if wanted < least:
+            raise UsageError(f"a window of {wanted} positions is too small", f"prompt and one chunk need {least}")
+        return wanted
