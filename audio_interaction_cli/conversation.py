@@ -4,9 +4,10 @@ A file and its silence are padded to whole chunks each. This is the one loop beh
 `run_inference`.
 """
 
-import sys
+import platform
 import time
 from collections.abc import Callable, Generator, Iterator
+from pathlib import Path
 from typing import Self
 
 import numpy as np
@@ -101,6 +102,7 @@ class Conversation:
     """The sessions of one command: one over all its inputs, or a fresh one for each.
 
     Use it in a `with` statement: leaving it, also by an exception, gives the reply in progress and the summary.
+    UsageError if the options do not suit the model.
     """
 
     def __init__(
@@ -118,12 +120,12 @@ class Conversation:
         self._separate = separate
         self._tail_silence_s = tail_silence_s
         self._tally = Tally()
-        self._session: Session | None = None
+        self._session = Session(engine, options, self._tally)
         self._began = time.perf_counter()
 
     def hear(self, source: Source) -> None:
         """Hear one input; see `hear_file` for the errors raised."""
-        if self._session is None or self._separate:
+        if self._separate and self._session.t:
             self._close_session()
             self._session = Session(self._engine, self._options, self._tally)
             self._emit(self._session.started())
@@ -132,10 +134,10 @@ class Conversation:
 
     def reset(self) -> None:
         """Forget what was said and heard."""
-        if self._session:
-            self._emit(self._session.reset())
+        self._emit(self._session.reset())
 
     def __enter__(self) -> Self:
+        self._emit(self._session.started())
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -156,17 +158,19 @@ class Conversation:
         )
 
     def _close_session(self) -> None:
-        if self._session:
-            for event in self._session.close():
-                self._emit(event)
-            self._session = None
+        for event in self._session.close():
+            self._emit(event)
 
 
 def peak_memory_bytes() -> int | None:
     """The most memory that this process has had resident; None where the system does not tell."""
-    if sys.platform == "win32":
+    system = platform.system()
+    if system == "Linux":  # getrusage would count what the parent had before it started us
+        status = Path("/proc/self/status").read_text("ascii")
+        return int(status.split("VmHWM:")[1].split()[0]) * 1024
+    if system == "Windows":
         return None
     import resource
 
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024
+    return peak if system == "Darwin" else peak * 1024

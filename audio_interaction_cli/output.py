@@ -65,7 +65,7 @@ class Output:
         except AiCliError as error:
             self.fail(error)
             self._close()
-            raise SystemExit(self.status) from error
+            raise SystemExit(error.exit_code) from error
         return self
 
     def emit(self, event: Event) -> None:
@@ -76,14 +76,15 @@ class Output:
                 sink.handle(event)
             except AiCliError as error:
                 self._sinks.remove(sink)
+                sink.close()
                 self.fail(error)
             except BrokenPipeError:  # the reader has gone, so nothing more is said to anyone
                 self._close()
                 raise
 
     def fail(self, error: AiCliError, file: str | None = None) -> None:
-        """Report an error and remember its exit status; what can go on goes on."""
-        self.status = error.exit_code
+        """Report an error; what can go on goes on."""
+        self.status = ExitCode.FAILED
         if self._settings.debug:
             traceback.print_exception(error)
         self.emit(Failure(t=self._t, message=error.message, hint=error.hint, file=file))
@@ -115,6 +116,7 @@ class Output:
             match error:
                 case AiCliError():
                     self.fail(error)
+                    self.status = error.exit_code
                 case KeyboardInterrupt():
                     self.status = ExitCode.INTERRUPTED
                 case BrokenPipeError():
