@@ -11,7 +11,7 @@ left out). So a file also counts as cut off if
 - it ends clearly before the time in its flac, au or Matroska header. Elsewhere that time may be a guess
   from the bit rate (mp3) or differ for a good reason (edit lists of mp4), so it is not believed;
 - it is flac or Ogg, which have no pauses, and its timestamps run ahead of its samples.
-No intact file that we could make, of some sixty kinds, is among them.
+None of some sixty intact files of all kinds, from three programs, was among them.
 """
 
 import os
@@ -162,19 +162,23 @@ class _Decoding:
         first = last = None
         end_s = decoded_s = 0.0
         packets = container.demux()
-        while True:
+        done = False
+        while not done:
             try:
                 packet = next(packets, None)
-                if packet is None:
-                    break
-                end_s = max(end_s, _end_s(packet))
-                if packet.stream_index != stream.index or (kind == "mp3" and _is_tag(packet)):
-                    continue
-                if packet.size:
+                done = packet is None
+                if packet is not None:
+                    end_s = max(end_s, _end_s(packet))
+                    if packet.stream_index != stream.index or not packet.size:  # an empty one would end decoding
+                        continue
+                    if kind == "mp3" and _is_tag(packet):
+                        continue
                     first, last = packet if first is None else first, packet
                 frames = stream.decode(packet)
             except av.FFmpegError:  # this packet, or all further ones; then `packets` ends
                 self._damaged = True
+                continue
+            except IndexError:  # of PyAV, after the last packet, if streams have appeared on the way
                 continue
             for frame in frames:
                 decoded_s += frame.samples / frame.sample_rate

@@ -152,8 +152,8 @@ def _listed(folder: str) -> list[str]:
     try:
         with open(os.path.join(folder, SEQUENCE_FILE), "rb") as file:
             sequence = json.loads(file.read())
-    except (ValueError, RecursionError) as error:
-        raise AudioFileError(f"{SEQUENCE_FILE} in it is not JSON ({error})") from error
+    except (OSError, ValueError, RecursionError) as error:
+        raise AudioFileError(f"{SEQUENCE_FILE} in it cannot be read ({error})") from error
     if not isinstance(sequence, list) or not sequence or not all(isinstance(name, str) for name in sequence):
         raise AudioFileError(
             f"{SEQUENCE_FILE} in it is not a list of paths", 'It should look like ["first.wav", "second.mp3"].'

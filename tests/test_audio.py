@@ -20,7 +20,6 @@ from audio_interaction_cli.errors import AudioFileError
 from audio_interaction_cli.inputs import AudioInput
 
 GOLDEN = Path(__file__).parent / "golden" / "audio"
-RECORDING = GOLDEN / "sample02_02.wav"
 SECONDS = 4
 
 Encoder = Callable[[Any], None]
@@ -41,23 +40,22 @@ def hear(path: Path | str) -> tuple[Samples, AudioFileError | None]:
     return np.concatenate(blocks), error
 
 
-def speech(rate_hz: int = 16_000) -> NDArray[np.float64]:
-    """Four seconds of a real recording, at another rate by repetition of samples (good enough to be heard)."""
-    samples, _ = soundfile.read(RECORDING, frames=SECONDS * 16_000)
-    return np.asarray(samples)[np.arange(SECONDS * rate_hz) * 16_000 // rate_hz]
+def tune(rate_hz: int = 16_000) -> NDArray[np.float64]:
+    """Four seconds of a tone that rises from 100 to 900 Hz, so that its parts are told apart, and some noise."""
+    t = np.arange(SECONDS * rate_hz) / rate_hz
+    noise = np.random.default_rng(5).uniform(-1_000, 1_000, len(t))
+    return np.round(10_000 * np.sin(2 * np.pi * (100 + 100 * t) * t) + noise) / 32_768
 
 
-def contains(heard: Samples, other: NDArray[Any]) -> bool:
-    """Whether the loudest eighth of a second of another sound is heard somewhere, louder or softer."""
-    powers = np.convolve(np.square(other), np.ones(2_000), "valid")
-    part = other[(start := int(np.argmax(powers))) : start + 2_000]
-    energies = np.convolve(np.square(heard), np.ones(2_000), "valid") * powers.max()
-    return bool(np.max(np.correlate(heard, part) / np.sqrt(energies + 1e-9)) > 0.9)
+def contains(heard: Samples, part: NDArray[Any]) -> bool:
+    """Whether a part of the tune is heard somewhere, louder or softer."""
+    energies = np.convolve(np.square(heard), np.ones(len(part)), "valid") * np.square(part).sum()
+    return bool(np.max(np.correlate(heard, part) / np.sqrt(energies + 1e-9)) > 0.98)
 
 
 def written(rate_hz: int = 16_000, **how: str) -> Encoder:
     """An encoder that uses libsndfile."""
-    return lambda path: soundfile.write(path, speech(rate_hz), rate_hz, **how)
+    return lambda path: soundfile.write(path, tune(rate_hz), rate_hz, **how)
 
 
 def muxed(codec: str, rate_hz: int = 48_000, channels: str = "mono", **how: str) -> Encoder:
@@ -75,7 +73,7 @@ def muxed(codec: str, rate_hz: int = 48_000, channels: str = "mono", **how: str)
                 container.mux(picture.encode(frame))
             if video:
                 container.mux(picture.encode())
-            samples = np.clip(speech(rate_hz) * 32768, -32768, 32767).astype(np.int16)
+            samples = np.clip(tune(rate_hz) * 32768, -32768, 32767).astype(np.int16)
             whole = av.AudioFrame.from_ndarray(samples[None], "s16", "mono")
             whole.sample_rate, whole.pts = rate_hz, 0
             to_codec = av.AudioResampler(sound.format, sound.layout, rate_hz, sound.codec_context.frame_size)
@@ -133,6 +131,7 @@ LOSSY: dict[str, Encoder] = {
     "aac.mka": muxed("aac", 32_000),
     "film.mp4": muxed("aac", video="mpeg4"),
     "film.mkv": muxed("libopus", video="mpeg4"),
+    "film_flac.mkv": muxed("flac", 16_000, video="mpeg4"),
     "film.webm": muxed("libopus", video="libvpx"),
     "film.ts": muxed("mp2", video="mpeg2video"),
 }
@@ -154,7 +153,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 def test_lossless_files_are_heard_to_the_last_bit(files: dict[str, Path], name: str) -> None:
     heard, error = hear(files[name])
     assert error is None
-    np.testing.assert_array_equal(heard, speech().astype(np.float32))
+    np.testing.assert_array_equal(heard, tune().astype(np.float32))
 
 
 @pytest.mark.parametrize("name", LOSSY)
@@ -162,10 +161,10 @@ def test_lossy_files_are_heard_whole_and_without_complaint(files: dict[str, Path
     heard, error = hear(files[name])
     assert error is None
     assert len(heard) / 16_000 == pytest.approx(SECONDS, abs=0.2)  # codecs add delay and padding
-    assert contains(heard, speech())
+    assert contains(heard, tune()[-12_000:-10_000])
 
 
-@pytest.mark.parametrize("share", [0.97, 0.4])
+@pytest.mark.parametrize("share", [0.9, 0.4])
 @pytest.mark.parametrize("name", sorted((LOSSLESS | LOSSY).keys() - SILENT_ABOUT_LOSS))
 def test_what_is_left_of_a_cut_file_is_heard_and_the_loss_told(
     files: dict[str, Path], tmp_path: Path, name: str, share: float
@@ -201,8 +200,8 @@ def test_after_damage_in_the_middle_the_rest_is_heard(files: dict[str, Path], tm
     assert error is not None
     assert "is damaged" in error.message
     assert 0.4 * len(whole) < len(heard) < len(whole)
-    assert contains(heard, whole[:24_000])
-    assert contains(heard, whole[-24_000:])
+    assert contains(heard, tune()[10_000:12_000])
+    assert contains(heard, tune()[-12_000:-10_000])
 
 
 @pytest.mark.parametrize(
@@ -242,10 +241,10 @@ def test_containers_that_were_written_to_a_pipe(tmp_path: Path, container: str, 
 @pytest.mark.parametrize("tail", [b"TAG" + bytes(125), b"LYRICSBEGININD0000200000016LYRICS200", bytes(3_000)])
 def test_tags_and_padding_after_an_mp3_are_no_damage(files: dict[str, Path], tmp_path: Path, tail: bytes) -> None:
     path = tmp_path / "tagged.mp3"
-    path.write_bytes(files["sf.mp3"].read_bytes() + tail)
+    path.write_bytes(files["noxing.mp3"].read_bytes() + tail)
     heard, error = hear(path)
     assert error is None
-    np.testing.assert_array_equal(heard, hear(files["sf.mp3"])[0])
+    np.testing.assert_array_equal(heard, hear(files["noxing.mp3"])[0])
 
 
 @pytest.mark.parametrize(
@@ -265,8 +264,8 @@ def test_files_joined_end_to_end_are_heard_on(files: dict[str, Path], tmp_path: 
     heard, error = hear(joined)
     assert error is None
     assert len(heard) / 16_000 == pytest.approx(2 * SECONDS, abs=0.3)
-    assert contains(heard[:64_000], speech())
-    assert contains(heard[64_000:], speech())
+    assert contains(heard[:64_000], tune()[-12_000:-10_000])
+    assert contains(heard[64_000:], tune()[10_000:12_000])
 
 
 @pytest.mark.parametrize("known_layout", [True, False])
@@ -291,7 +290,7 @@ def test_eight_channels_at_192_khz_are_mixed_down(tmp_path: Path, known_layout: 
 @pytest.mark.parametrize("wrong", [np.nan, np.inf, -np.inf])
 def test_samples_that_are_not_numbers(tmp_path: Path, subtype: str, wrong: float) -> None:
     path = tmp_path / "wrong.wav"
-    samples = speech()
+    samples = tune()
     samples[24_000] = wrong
     soundfile.write(path, samples, 16_000, subtype=subtype)
     heard, error = hear(path)
@@ -388,12 +387,14 @@ def test_importing_does_not_load_pyav() -> None:
 def test_mono_files_sound_as_from_ffmpeg_and_others_nearly(files: dict[str, Path]) -> None:
     import whisper
 
-    for path in [*GOLDEN.iterdir(), *files.values()]:
+    exact = (".wav", ".flac", ".aiff", ".au", ".caf", ".w64", ".mp3")
+    # other decoders differ in a last bit from version to version; two cases differ more
+    allowed = {"sample01_02.wav": 0.012, "adpcm.wav": 0.01}  # the first is stereo
+    matroska = (".webm", ".mka", ".mkv")  # newer versions leave out the delay of the encoder
+    for path in [*GOLDEN.iterdir(), *(file for file in files.values() if file.suffix not in matroska)]:
         heard, error = hear(path)
         expected = whisper.load_audio(str(path))
         assert error is None
         assert len(heard) == len(expected), path
-        # decoders that compute in floating point, and the one of adpcm, differ a little from version to version
-        other_decoder = path.suffix not in (".wav", ".flac", ".aiff", ".au", ".caf", ".w64", ".mp3")
-        allowed = 1e-3 if other_decoder else {"sample01_02.wav": 0.012, "adpcm.wav": 0.01}.get(path.name, 0)
-        assert np.abs(heard - expected).max() <= allowed, path
+        limit = allowed.get(path.name, 0 if path.suffix in exact else 1e-3)
+        assert np.abs(heard - expected).max() <= limit, path
