@@ -21,18 +21,15 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
 from audio_interaction_cli.errors import AudioFileError
+from audio_interaction_cli.framing import Samples
 from audio_interaction_cli.protocol import SAMPLE_RATE_HZ
 
 if TYPE_CHECKING:
     from av import AudioFrame, AudioStream, Packet
     from av.container import InputContainer
     from av.stream import Stream
-
-Samples = NDArray[np.float32]
-"""float32 [n], mono, 16 kHz, full scale 1."""
 
 BLOCK_SAMPLES = SAMPLE_RATE_HZ // 2  # only the last block of a file is shorter
 STREAMED_BYTES = 0x7F00_0000  # a size in a header above this stands for "not known"
@@ -97,12 +94,12 @@ class _Decoding:
         if self._damaged and self._heard_samples:
             raise AudioFileError(
                 f"is damaged or ends early; {self._heard_s:.1f} s of it could be heard",
-                "For the rest, copy, download or record the file again.",
+                "for the rest, copy, download or record the file again",
             )
         if self._damaged:
             raise AudioFileError(
                 "is not audio of a known kind, or too damaged to be read",
-                "Sound is read from wav, flac, mp3, ogg, opus, m4a, webm and many other files.",
+                "sound is read from wav, flac, mp3, ogg, opus, m4a, webm and many other files",
             )
         if not self._heard_samples:
             raise AudioFileError("holds no sound; its length is zero")
@@ -204,7 +201,7 @@ class _Decoding:
             if frame.format.name in ("flt", "dbl") and not np.isfinite(frame.to_ndarray()).all():
                 raise AudioFileError(
                     f"has samples that are not numbers (NaN or infinite) after {self._heard_s:.1f} s",
-                    "Export the file again, for example as 16-bit wav.",
+                    "export the file again, for example as 16-bit wav",
                 )
             form = (frame.format.name, frame.layout.name, frame.sample_rate)
             if resampler is None or form != last_form:

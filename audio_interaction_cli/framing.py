@@ -6,6 +6,7 @@ from numpy.typing import NDArray
 from audio_interaction_cli.protocol import CHUNK_SAMPLES
 
 Samples = NDArray[np.float32]
+"""Mono, 16 kHz, full scale 1."""
 
 
 class Framer:

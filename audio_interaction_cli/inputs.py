@@ -18,8 +18,9 @@ from typing import Any, Protocol, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from audio_interaction_cli.audio import BLOCK_SAMPLES, Samples, decode
+from audio_interaction_cli.audio import BLOCK_SAMPLES, decode
 from audio_interaction_cli.errors import AudioFileError, UsageError
+from audio_interaction_cli.framing import Samples
 
 STDIN = "-"
 SEQUENCE_FILE = "sequence.json"
@@ -147,7 +148,7 @@ def _listed(folder: str) -> list[str]:
     if SEQUENCE_FILE not in names:
         audio = [name for name in names if name.lower().endswith(AUDIO_ENDINGS)]
         if not audio:
-            raise AudioFileError("has no audio files in it", f"Known endings: {' '.join(AUDIO_ENDINGS)}")
+            raise AudioFileError("has no audio files in it", f"known endings: {' '.join(AUDIO_ENDINGS)}")
         return audio
     try:
         with open(os.path.join(folder, SEQUENCE_FILE), "rb") as file:
@@ -156,7 +157,7 @@ def _listed(folder: str) -> list[str]:
         raise AudioFileError(f"{SEQUENCE_FILE} in it cannot be read ({error})") from error
     if not isinstance(sequence, list) or not sequence or not all(isinstance(name, str) for name in sequence):
         raise AudioFileError(
-            f"{SEQUENCE_FILE} in it is not a list of paths", 'It should look like ["first.wav", "second.mp3"].'
+            f"{SEQUENCE_FILE} in it is not a list of paths", 'it should look like ["first.wav", "second.mp3"]'
         )
     return sequence
 
@@ -164,7 +165,7 @@ def _listed(folder: str) -> list[str]:
 def _spooled(pipe: Any) -> FileIO:
     """A temporary copy of all that a pipe delivers."""
     if pipe.isatty():
-        raise AudioFileError("is a terminal, not audio", "Name a file, or send one: ai-cli run - < speech.wav")
+        raise AudioFileError("is a terminal, not audio", "name a file, or send one: ai-cli run - < speech.wav")
     with tempfile.TemporaryFile() as spool:
         copyfileobj(pipe, spool)
         spool.flush()

@@ -57,5 +57,5 @@ def write(stream: TextIO, text: str) -> None:
     except OSError as error:
         name = getattr(stream, "name", "the output")
         name = {"<stdout>": "standard output", "<stderr>": "standard error"}.get(name, name)
-        hint = "Free some space there, or write somewhere else."
+        hint = "free some space there, or write somewhere else"
         raise AiCliError(f"cannot write to {name}: {error.strerror or error}", hint) from error

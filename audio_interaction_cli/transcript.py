@@ -52,11 +52,11 @@ class Transcript:
         """Raise a UsageError if no transcript can be written there. Changes nothing: ask before the work."""
         path = Path(path)
         if path.suffix.lower() not in ENDINGS:
-            raise UsageError(f"unknown kind of transcript: {path}", f"End its name in {', '.join(ENDINGS)}.")
+            raise UsageError(f"unknown kind of transcript: {path}", f"end its name in {', '.join(ENDINGS)}")
         if path.is_dir():
-            raise UsageError(f"the transcript {path} is a folder", "Name a file.")
+            raise UsageError(f"the transcript {path} is a folder", "name a file")
         if not path.parent.is_dir():
-            raise UsageError(f"no such folder for the transcript: {path.parent}", "Make it first.")
+            raise UsageError(f"no such folder for the transcript: {path.parent}", "make it first")
         if not os.access(path if path.exists() and not path.is_file() else path.parent, os.W_OK):
             raise UsageError(f"no permission to write the transcript {path}")
 

@@ -12,11 +12,12 @@ from typing import Any
 import av
 import numpy as np
 import pytest
-import soundfile  # type: ignore[import-untyped]
+import soundfile
 from numpy.typing import NDArray
 
-from audio_interaction_cli.audio import BLOCK_SAMPLES, Samples
+from audio_interaction_cli.audio import BLOCK_SAMPLES
 from audio_interaction_cli.errors import AudioFileError
+from audio_interaction_cli.framing import Samples
 from audio_interaction_cli.inputs import AudioInput
 
 GOLDEN = Path(__file__).parent / "golden" / "audio"

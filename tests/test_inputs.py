@@ -15,8 +15,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from audio_interaction_cli.audio import Samples
 from audio_interaction_cli.errors import AudioFileError, UsageError
+from audio_interaction_cli.framing import Samples
 from audio_interaction_cli.inputs import AudioInput, MemoryInput, Source, expand
 
 GOLDEN = Path(__file__).parent / "golden" / "audio"
