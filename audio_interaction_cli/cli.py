@@ -11,6 +11,8 @@ import typer
 
 from audio_interaction_cli import __version__
 from audio_interaction_cli.errors import AiCliError, AudioFileError, ExitCode, UsageError, WindowFullError
+from audio_interaction_cli.events import Failure
+from audio_interaction_cli.jsonl import JsonLines
 from audio_interaction_cli.output import Output, abandon_stdout, write_error
 from audio_interaction_cli.settings import Settings, read_settings_file, with_settings
 
@@ -162,7 +164,6 @@ def _conversation(
 
 def main() -> None:
     """The command `ai-cli`. The one place where errors outside of a running command are shown."""
-    debug = "--debug" in sys.argv
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends like Ctrl-C: files closed, replies kept
     try:
         status = app(standalone_mode=False) or ExitCode.OK
@@ -175,14 +176,20 @@ def main() -> None:
         abandon_stdout()
         status = ExitCode.OK
     except AiCliError as error:
-        write_error(sys.stderr, error.message, error.hint)
-        status = error.exit_code
+        status = _tell(error)
     except typer.TyperException as error:
-        write_error(sys.stderr, error.format_message(), "ai-cli --help lists commands and options")
-        status = ExitCode.USAGE
+        message = error.format_message()  # empty where the help was shown for want of a command
+        status = _tell(UsageError(message, "ai-cli --help lists commands and options")) if message else ExitCode.USAGE
     except Exception as error:
-        if debug:
-            traceback.print_exc()
-        write_error(sys.stderr, f"unexpected: {error!r}", "this is a fault of ai-cli; --debug shows where")
-        status = ExitCode.FAILED
+        status = _tell(AiCliError(f"unexpected: {error!r}", "this is a fault of ai-cli; --debug shows where"))
     sys.exit(status)
+
+
+def _tell(error: AiCliError) -> ExitCode:
+    """Show an error that no output was there for, and return its exit status."""
+    if "--debug" in sys.argv:
+        traceback.print_exc()
+    if "--json" in sys.argv:
+        JsonLines(sys.stdout).handle(Failure(t=0.0, message=error.message, hint=error.hint, file=None))
+    write_error(sys.stderr, error.message, error.hint)
+    return error.exit_code

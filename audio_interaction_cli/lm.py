@@ -190,7 +190,7 @@ class _Attention(nn.Module):
         if new > 1:
             future = torch.full((new, new), -torch.inf, device=x.device, dtype=scores.dtype).triu(1)
             scores.view(self.heads, new, -1)[:, :, -new:] += future
-        y = scores.softmax(-1, dtype=torch.float32).to(values.dtype) @ values
+        y = scores.softmax(-1) @ values  # the softmax sums in float32, whatever its input
         out: torch.Tensor = self.proj(y.view(self.heads, new, -1).transpose(0, 1).flatten(1))
         return out
 

@@ -57,12 +57,12 @@ class PlainNotes:
 def note(event: Event) -> str | None:
     """The words for what is out of the ordinary, None for all else."""
     match event:
-        case ContextChanged(action="slide", dropped_chunks=dropped):
-            return f"note: the context was full; forgot the oldest {dropped * CHUNK_S:.1f} s"
-        case ContextChanged(action="reset"):
-            return "note: the context was cleared; the conversation starts afresh"
-        case ContextChanged(action="stop"):
-            return "note: the context is full; stopped, as asked"
+        case ContextChanged(action="slide", t=t, dropped_chunks=dropped):
+            return f"note: at {clock(t)} the context was full; forgot the oldest {dropped * CHUNK_S:.1f} s"
+        case ContextChanged(action="reset", t=t):
+            return f"note: at {clock(t)} the context was cleared; the conversation starts afresh"
+        case ContextChanged(action="stop", t=t):
+            return f"note: at {clock(t)} the context was full; stopped, as asked"
         case Lag(behind_s=behind, dropped_s=dropped):
             left_out = f", {dropped:.1f} s of audio left out" if dropped else ""
             return f"note: {behind:.1f} s behind the audio{left_out}"

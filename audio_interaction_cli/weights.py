@@ -64,10 +64,13 @@ def load_safetensors(
         return int(parameters[name].nbytes)
 
     done = 0
-    with ThreadPoolExecutor(max_workers=min(4, os.cpu_count() or 1)) as pool:
+    pool = ThreadPoolExecutor(max_workers=min(4, os.cpu_count() or 1))
+    try:
         for count in pool.map(read, parameters):
             done += count
             progress(done, total)
+    finally:
+        pool.shutdown(cancel_futures=True)  # an interruption does not wait for the rest
 
 
 def load_tower(module: nn.Module, file: Path, ignored: tuple[str, ...], progress: Progress) -> None:

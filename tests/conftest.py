@@ -1,6 +1,7 @@
 """Shared fixtures: real checkpoints written once a run, and the recorded cases that they answer to."""
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -15,6 +16,14 @@ from audio_interaction_cli.engine import Engine
 GOLDEN = Path(__file__).parent / "golden"
 
 CheckpointMaker = Callable[..., Path]
+
+
+@pytest.fixture(autouse=True)
+def _no_settings_of_ones_own(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """What the person at this machine has set is not under test."""
+    for name in [name for name in os.environ if name.startswith("AI_CLI_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path_factory.getbasetemp() / "no-config"))
 
 
 @pytest.fixture(scope="session")

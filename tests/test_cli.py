@@ -1,7 +1,6 @@
 """The commands as people and scripts use them: streams, exit status, errors, formats."""
 
 import json
-import os
 import shutil
 import signal
 import subprocess
@@ -245,6 +244,21 @@ def test_eight_channels_at_192_khz(ai: Ai, tmp_path: Path) -> None:
     assert done.of("round")[0]["duration_s"] == pytest.approx(3.0, abs=0.01)
 
 
+def test_without_a_command_it_shows_its_help(ai: Ai) -> None:
+    done = ai()
+    assert done.status == 2
+    assert "interactive" in done.out
+    assert done.err == ""
+
+
+def test_usage_errors_are_json_lines_too(ai: Ai) -> None:
+    for arguments in (["run", "--json"], ["run", "--json", "--on-full", "slide", SPEECH]):
+        done = ai(*arguments)
+        assert done.status == 2
+        assert [line["type"] for line in done.lines] == ["error"]
+        assert done.err.startswith("error: ")
+
+
 @pytest.mark.parametrize(
     ("arguments", "word"),
     [
@@ -386,10 +400,8 @@ def test_interrupted_it_keeps_what_was_said(folder: Path, tmp_path: Path, sign: 
     assert written[-1]["type"] == "summary"
 
 
-def test_it_is_a_module_and_a_command_and_quick_to_help(folder: Path) -> None:
+def test_the_command_is_installed() -> None:
     command = Path(sys.executable).parent / "ai-cli"
     help_text = subprocess.run([command, "--help"], check=True, capture_output=True, text=True).stdout
     for name in ("run", "interactive"):
         assert name in help_text
-    assert os.access(command, os.X_OK)
-    assert folder.exists()

@@ -52,7 +52,7 @@ def test_control_characters_reach_pipes_but_no_terminal() -> None:
 
 def test_notes() -> None:
     assert notes(story()) == [
-        "note: the context was full; forgot the oldest 16.0 s",
+        "note: at 0:06.0 the context was full; forgot the oldest 16.0 s",
         "note: 3.2 s behind the audio, 1.5 s of audio left out",
         "note: the reply at 0:08.0 was cut short",
         "2 replies, 1 round, 0:08.8 of audio in 0:02.2, real-time factor 0.26, peak memory 6.8 GB",
@@ -61,8 +61,8 @@ def test_notes() -> None:
 
 def test_other_notes() -> None:
     assert notes([replace(SLIDE, action="reset"), replace(SLIDE, action="stop"), replace(LAG, dropped_s=0.0)]) == [
-        "note: the context was cleared; the conversation starts afresh",
-        "note: the context is full; stopped, as asked",
+        "note: at 0:06.0 the context was cleared; the conversation starts afresh",
+        "note: at 0:06.0 the context was full; stopped, as asked",
         "note: 3.2 s behind the audio",
     ]
     unknown = replace(SUMMARY, replies=1, rounds=0, real_time_factor=None, peak_memory_bytes=None)
