@@ -158,6 +158,7 @@ def _conversation(
         )
         found = checkpoint.find(settings.checkpoint)
         engine = Engine.load(found, device=settings.device, dtype=settings.dtype, progress=progress)
+    output.open_transcript()
     with Conversation(engine, options, output.emit, separate=separate, tail_silence_s=tail_silence_s) as conversation:
         yield conversation
 

@@ -31,6 +31,8 @@ def hear_file(session: Session, source: Source, tail_silence_s: float = TAIL_SIL
     The source is read twice: first for its loudest value and length. A source that breaks off is answered as
     far as it goes; then its AudioFileError is raised. WindowFullError if the session ends before the source.
     """
+    if session.ended:
+        raise _full(session, source, 0.0)
     samples, mel = _survey(source)
     tail = _silence(tail_silence_s)
     chunks = _chunks(samples) + _chunks(len(tail))
@@ -38,25 +40,27 @@ def hear_file(session: Session, source: Source, tail_silence_s: float = TAIL_SIL
     began_s = session.t
     session.begin_input(mel)
     damage = yield from _heard(session, source)
-    yield from session.end_input()
     session.begin_input(silence_mel())
     yield from session.feed(tail)
     yield from session.end_input()
     if session.ended:
-        raise WindowFullError(
-            f"{source.name}: heard for {session.t - began_s:.1f} s only, "
-            f"then the session's window of {session.context_tokens} positions was full",
-            "--on-full reset goes on with an empty memory, --separate gives each file a session of its own",
-        )
+        raise _full(session, source, session.t - began_s)
     if damage:
         raise damage
+
+
+def _full(session: Session, source: Source, heard_s: float) -> WindowFullError:
+    return WindowFullError(
+        f"{source.name}: {heard_s:.1f} s of it were heard, "
+        f"then the session's window of {session.context_tokens} positions was full",
+        "--on-full reset goes on with an empty memory, --separate gives each file a session of its own",
+    )
 
 
 def hear_live(session: Session, source: Source, tail_silence_s: float = TAIL_SILENCE_S) -> Iterator[Event]:
     """Hear a source as one round, with the features of a microphone: nothing of its future is known."""
     yield session.begin_round(source.name)
     damage = yield from _heard(session, source)
-    yield from session.end_input()
     yield from session.feed(_silence(tail_silence_s))
     yield from session.end_input()
     if damage:
@@ -64,13 +68,17 @@ def hear_live(session: Session, source: Source, tail_silence_s: float = TAIL_SIL
 
 
 def _heard(session: Session, source: Source) -> Generator[Event, None, AudioFileError | None]:
-    """Feed all blocks; returns the error that the source ended with, if any."""
+    """Hear a source to its end, or to the session's; returns the error that the source ended with, if any."""
+    damage = None
     try:
         for block in source.blocks():
             yield from session.feed(block)
+            if session.ended:
+                return None
     except AudioFileError as error:
-        return error
-    return None
+        damage = error
+    yield from session.end_input()
+    return damage
 
 
 def _survey(source: Source) -> tuple[int, FileMel]:

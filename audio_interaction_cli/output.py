@@ -56,24 +56,25 @@ class Output:
             self._sinks.append(_Errors(sys.stderr))
             if not settings.quiet:
                 self._sinks.append(PlainNotes(sys.stderr, settings.verbose))
-        try:
-            if settings.transcript:
-                transcript = Transcript(settings.transcript)
-                self._sinks.append(transcript)
-                if transcript.kept:
-                    self.note(f"the transcript that was there is now {transcript.kept}")
-        except AiCliError as error:
-            self.fail(error)
-            self._close()
-            raise SystemExit(error.exit_code) from error
+        if settings.transcript:
+            Transcript.check(settings.transcript)
         return self
+
+    def open_transcript(self) -> None:
+        """Begin the transcript that was asked for, now that there will be something to write."""
+        if self._settings.transcript:
+            transcript = Transcript(self._settings.transcript)
+            self._sinks.append(transcript)
+            if transcript.kept:
+                self.note(f"the transcript that was there is now {transcript.kept}")
 
     def emit(self, event: Event) -> None:
         """Hand an event to every sink. A sink that fails is reported and left out from then on."""
         self._t = getattr(event, "t", self._t)
         for sink in list(self._sinks):
             try:
-                sink.handle(event)
+                if sink in self._sinks:  # and not left out on the way
+                    sink.handle(event)
             except AiCliError as error:
                 self._sinks.remove(sink)
                 sink.close()

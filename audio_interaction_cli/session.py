@@ -132,7 +132,8 @@ class Session:
 
     def feed(self, block: Samples) -> Iterator[Event]:
         """Hear mono samples, float32 [n] at 16 kHz, any n."""
-        self._ear.push(block)
+        if not self.ended:
+            self._ear.push(block)
         return self._work()
 
     def end_input(self) -> Iterator[Event]:
@@ -159,13 +160,13 @@ class Session:
             if self._reply:
                 self._events += self._say(self._reply)
                 continue
+            if self.ended:
+                return
             if (room := self.options.lookahead_chunks - len(self._heard)) > 0:
                 self._heard.extend(self._ear.take(room))
             if not self._heard:
                 return
-            if self.ended:
-                self._heard.clear()
-            elif self.decoder.fitting_chunks < 1:
+            if self.decoder.fitting_chunks < 1:
                 self._events.append(self._window_full())
             else:
                 self._events += self._listen()

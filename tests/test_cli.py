@@ -289,9 +289,12 @@ def test_usage_errors(ai: Ai, arguments: list[object], word: str) -> None:
 
 def test_no_usable_checkpoint(ai: Ai, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
+    kept = tmp_path / "talk.txt"
+    kept.write_text("from yesterday")
     for named in (tmp_path / "nowhere", "some/thing", tmp_path, "demo"):
-        done = ai("run", "--json", "--checkpoint", named, SPEECH)
+        done = ai("run", "--json", "--checkpoint", named, "--transcript", kept, SPEECH)
         assert done.status == 3
+        assert kept.read_text() == "from yesterday"
         assert done.err.startswith("error: ")
         assert [line["type"] for line in done.lines] == ["error"]
 

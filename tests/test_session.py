@@ -11,10 +11,12 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from audio_interaction_cli.conversation import hear_file
 from audio_interaction_cli.engine import Engine
-from audio_interaction_cli.errors import UsageError
+from audio_interaction_cli.errors import UsageError, WindowFullError
 from audio_interaction_cli.events import ChunkDecided, ContextChanged, Event, Reply, TextPiece
 from audio_interaction_cli.framing import Samples
+from audio_interaction_cli.inputs import MemoryInput
 from audio_interaction_cli.mel import FileMel
 from audio_interaction_cli.options import SessionOptions
 from audio_interaction_cli.protocol import CHUNK_POSITIONS, CHUNK_SAMPLES, PUBLISHED_TOKEN_IDS
@@ -226,6 +228,7 @@ def test_the_window_stops_or_starts_afresh(engine: Engine) -> None:
     assert stopping.tally.chunks == 8
     assert [(e.action, e.dropped_chunks) for e in contexts(events)] == [("stop", 0)]
     assert list(stopping.feed(sound(3))) == []
+    assert list(stopping.end_input()) == []
 
     resetting = Session(engine, SessionOptions(**silent, on_full="reset"))
     events = heard(resetting, sound(20))
@@ -284,3 +287,24 @@ def test_bfloat16_runs_and_mostly_agrees(make_checkpoint: Callable[..., object],
         events = heard(Session(model, SessionOptions(sampling=GREEDY, max_reply_tokens=4)), sound(20))
         decisions.append([event.p_speak for event in events if isinstance(event, ChunkDecided)])
     np.testing.assert_allclose(decisions[0][:4], decisions[1][:4], atol=0.2)
+
+
+def test_a_source_is_not_heard_on_after_the_session_has_ended(engine: Engine) -> None:
+    given = 0
+
+    class Counted(MemoryInput):
+        def blocks(self) -> Iterator[Samples]:
+            nonlocal given
+            given = 0
+            for block in super().blocks():
+                given += 1
+                yield block
+
+    session = Session(engine, SessionOptions(sampling=GREEDY, eagerness=-50.0, context_tokens=200))
+    source = Counted("long.wav", sound(400))
+    with pytest.raises(WindowFullError, match=r"^long.wav: 4\.\d s of it were heard"):
+        list(hear_file(session, source))
+    assert given < 30
+    with pytest.raises(WindowFullError, match=r"^next.wav: 0\.0 s"):
+        list(hear_file(session, MemoryInput("next.wav", sound(3))))
+    assert session.tally.rounds == 1
