@@ -122,6 +122,7 @@ def _answer(line: str, conversation: "Conversation", output: Output) -> bool:
 
 def _hear(conversation: "Conversation", source: "Source", output: Output) -> bool:
     """Hear one input; what is wrong with it is reported, and the conversation goes on."""
+    output.reading(source.name)
     try:
         with source:
             conversation.hear(source)

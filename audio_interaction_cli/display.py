@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from threading import Event as Flag
 from threading import RLock, Thread
 
@@ -49,6 +50,12 @@ class LiveDisplay:
             self._view = update(self._view, event)
             self._console.print(line, highlight=False)
             self._redraw()
+
+    def reading(self, name: str) -> None:
+        """Show that an input is being looked through, which takes a while if it is long, until it is heard."""
+        self._view = replace(self._view, reading=name)
+        if self._live is None:
+            self._open()
 
     def close(self) -> None:
         """Take the region away and give the terminal back. The next event would bring it again."""

@@ -154,9 +154,10 @@ def _status(view: View, screen: Screen) -> list[Text]:
     """The frame with what is going on: a list of lines, each as wide as the screen allows."""
     glyphs = screen.glyphs
     speaking = view.speaking_since is not None
-    style = "magenta" if speaking else "cyan"
-    state = f" {glyphs.speaking} SPEAKING " if speaking else f" {glyphs.listening} LISTENING "
-    name = screen.clean(PurePath(view.file or "").name)
+    style = "magenta" if speaking else "yellow" if view.reading else "cyan"
+    state = "SPEAKING" if speaking else "READING" if view.reading else "LISTENING"
+    state = f" {glyphs.speaking if speaking else glyphs.listening} {state} "
+    name = screen.clean(PurePath(view.reading or view.file or "").name)
     rows = [*_progress(view, screen), *_timeline(view, screen)]
     factor = view.work_ms / (view.heard_chunks * CHUNK_S * 1000) if view.heard_chunks else None
     words = "rtf" if screen.width < NARROW_COLUMNS else "real-time factor"

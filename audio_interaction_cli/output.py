@@ -95,6 +95,11 @@ class Output:
         if self._display:
             self._display.close()
 
+    def reading(self, name: str) -> None:
+        """Show that an input is being looked through before it is heard."""
+        if self._display:
+            self._display.reading(name)
+
     def loading(self) -> AbstractContextManager[Callable[[int, int], None]]:
         """A callback (bytes done, bytes in all) that shows the checkpoint being loaded."""
         if not self.live:

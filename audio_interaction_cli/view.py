@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from audio_interaction_cli.events import (
     ChunkDecided,
     Event,
+    Failure,
     Reply,
     RoundStarted,
     SessionStarted,
@@ -20,6 +21,7 @@ class View:
     """All that the live region shows. `update` makes the next one from an event."""
 
     machine: tuple[str, ...] = ()  # device and number type
+    reading: str | None = None  # an input being looked through before it is heard
     file: str | None = None
     round: int = 0
     round_chunks: int | None = None
@@ -39,7 +41,14 @@ def update(view: View, event: Event) -> View:
         case SessionStarted():
             return replace(view, machine=(event.device, event.dtype))
         case RoundStarted():
-            return replace(view, file=event.file, round=event.round, round_chunks=event.chunks, round_heard_chunks=0)
+            return replace(
+                view,
+                reading=None,
+                file=event.file,
+                round=event.round,
+                round_chunks=event.chunks,
+                round_heard_chunks=0,
+            )
         case ChunkDecided():
             return replace(
                 view,
@@ -57,5 +66,7 @@ def update(view: View, event: Event) -> View:
             step_ms = view.timeline[-1].step_ms if view.timeline else 0.0  # counted with its chunk
             work_ms = view.work_ms + max(0.0, event.total_ms - step_ms)
             return replace(view, work_ms=work_ms, replies=view.replies + 1, speaking_since=None, emotion=None, text="")
+        case Failure():
+            return replace(view, reading=None)
         case _:
             return view

@@ -182,3 +182,13 @@ def test_the_view_counts() -> None:
     assert len(view.timeline) == TIMELINE_CHUNKS
     assert update(view, ROUND).round_heard_chunks == 0
     assert update(view, ROUND).heard_chunks == 3 * TIMELINE_CHUNKS
+
+
+def test_an_input_being_looked_through() -> None:
+    screen = Screen(80, 24)
+    looking = replace(view_after(story()[:UNTIL_SPOKEN]), speaking_since=None, reading="folder/next.mp3")
+    first = drawn(render(looking, screen), screen).splitlines()[0]
+    assert first.startswith("╭─ ○ READING ────")
+    assert first.endswith("─ next.mp3 ─╮")
+    for event, state in ((ROUND, "LISTENING"), (FAILURE, "LISTENING"), (CHUNK, "READING")):
+        assert state in drawn(render(update(looking, event), screen), screen)
