@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from av.container import InputContainer
     from av.stream import Stream
 
-BLOCK_SAMPLES = SAMPLE_RATE_HZ // 2  # only the last block of a file is shorter
+BLOCK_SAMPLES = 102_400  # 6.4 s, enough to be worked on at once; only the last block of a file is shorter
 STREAMED_BYTES = 0x7F00_0000  # a size in a header above this stands for "not known"
 GAP_S = 0.1  # less is rounding and codec delay
 PICTURE_S = 1.0  # a film's last picture may not say how long it is to be seen
@@ -43,7 +43,7 @@ MP3_TAGS = (b"ID3", b"TAG", b"APETAGEX", b"LYRICS")
 
 
 def decode(file: FileIO) -> Iterator[Samples]:
-    """All sound of a seekable file that was opened without Python's buffer, in blocks of at least 0.5 s.
+    """All sound of a seekable file that was opened without Python's buffer, in blocks of at least 6.4 s.
 
     What can be decoded comes first. Then, if that is nothing or not all, AudioFileError says what is wrong,
     as the end of a sentence that begins with the file's name.

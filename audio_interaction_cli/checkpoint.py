@@ -5,6 +5,7 @@ Knows the published layout in all its variants. Reads no weights and imports no 
 """
 
 import json
+import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -29,11 +30,10 @@ TOWER_WEIGHTS = "*ChunkwisedEncoder"
 
 @dataclass(frozen=True, slots=True)
 class TensorHeader:
-    """Where a tensor lies and what it is, without its numbers."""
+    """Where a tensor lies and its shape, without its numbers."""
 
     file: Path
     shape: tuple[int, ...]
-    dtype: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,7 +59,7 @@ def find(named: str | None) -> Checkpoint:
     """
     if named is not None:
         return read(_named_folder(named), named)
-    if (LOCAL_FOLDER / LM_CONFIG).exists():
+    if os.path.exists(LOCAL_FOLDER / LM_CONFIG):
         return read(LOCAL_FOLDER, str(LOCAL_FOLDER))
     for hub_id in HUB_IDS:
         if folder := _cached_folder(hub_id):
@@ -71,10 +71,11 @@ def find(named: str | None) -> Checkpoint:
 
 
 def _named_folder(named: str) -> Path:
-    folder = Path(named).expanduser()
-    if folder.is_dir():
+    # os.path here and below: it is false where Path raises, for want of permission or for long names
+    folder = Path(os.path.expanduser(named))
+    if os.path.isdir(folder):
         return folder
-    if folder.exists():
+    if os.path.exists(folder):
         raise CheckpointError(f"{named} is a file, not a checkpoint folder", "name the folder that it lies in")
     if re.fullmatch(r"[\w-][\w.-]*/[\w.-]+", named):
         if cached := _cached_folder(named):
@@ -114,9 +115,7 @@ def headers(file: Path) -> dict[str, TensorHeader]:
     try:
         with safe_open(file, framework="np") as tensors:
             slices = {name: tensors.get_slice(name) for name in tensors.keys()}  # noqa: SIM118 - not a mapping
-            return {
-                name: TensorHeader(file, tuple(part.get_shape()), part.get_dtype()) for name, part in slices.items()
-            }
+            return {name: TensorHeader(file, tuple(part.get_shape())) for name, part in slices.items()}
     except (SafetensorError, OSError, ValueError) as error:
         raise damaged(file, error) from error
 
@@ -136,7 +135,7 @@ def _headers(files: list[Path]) -> dict[str, TensorHeader]:
 def _weight_files(folder: Path) -> list[Path]:
     """The language model's files: those the index names, else all that are there."""
     index = folder / LM_INDEX
-    if not index.exists():
+    if not os.path.exists(index):
         if files := sorted(folder.glob("model*.safetensors")):
             return files
         raise _missing(folder, "model.safetensors")
@@ -150,7 +149,7 @@ def _weight_files(folder: Path) -> list[Path]:
 
 def _tower_config(folder: Path) -> Mapping[str, Any]:
     for name in TOWER_CONFIGS:
-        if (folder / name).exists():
+        if os.path.exists(folder / name):
             config = _mapping(_parse_json(folder / name), name)
             thinker = _mapping(config.get("thinker_config"), f"thinker_config of {name}")
             return _mapping(thinker.get("audio_config"), f"audio_config of {name}")
@@ -170,7 +169,7 @@ def _tower_weights(folder: Path) -> Path:
 
 
 def _existing(folder: Path, name: str) -> Path:
-    if not (folder / name).is_file():
+    if not os.path.isfile(folder / name):
         raise _missing(folder, name)
     return folder / name
 

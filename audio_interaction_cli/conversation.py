@@ -60,9 +60,13 @@ def _full(session: Session, source: Source, heard_s: float) -> WindowFullError:
 def hear_live(session: Session, source: Source, tail_silence_s: float = TAIL_SILENCE_S) -> Iterator[Event]:
     """Hear a source as one round, with the features of a microphone: nothing of its future is known."""
     yield session.begin_round(source.name)
+    began_s = session.t
+    session.begin_input()
     damage = yield from _heard(session, source)
     yield from session.feed(_silence(tail_silence_s))
     yield from session.end_input()
+    if session.ended:
+        raise _full(session, source, session.t - began_s)
     if damage:
         raise damage
 

@@ -22,8 +22,8 @@ class Framer:
         return self._waiting_samples // CHUNK_SAMPLES
 
     def push(self, block: Samples) -> None:
-        """Add mono samples, float32 [n] at 16 kHz; n may be 0."""
-        self._blocks.append(block)
+        """Add mono samples, float32 [n] at 16 kHz; n may be 0. They are copied: sources reuse their buffers."""
+        self._blocks.append(block.copy())
         self._waiting_samples += len(block)
 
     def pad(self) -> None:
@@ -34,7 +34,9 @@ class Framer:
     def take(self, limit: int) -> Samples:
         """Remove and return up to `limit` whole chunks, float32 [n, 6400]."""
         wanted = min(limit, self.whole_chunks) * CHUNK_SAMPLES
-        samples = np.concatenate(self._blocks) if self._blocks else np.zeros(0, np.float32)
+        if len(self._blocks) != 1:
+            self._blocks = [np.concatenate([np.zeros(0, np.float32), *self._blocks])]
+        samples = self._blocks[0]
         self._blocks = [samples[wanted:]]
         self._waiting_samples -= wanted
         return samples[:wanted].reshape(-1, CHUNK_SAMPLES)

@@ -30,14 +30,15 @@ class Ear:
     def __init__(self, tower: Tower) -> None:
         self._tower = tower
         self._weight = tower.proj.weight  # for its device and dtype
+        self._live = LiveMel()
+        self.begin()
+
+    def begin(self, mel: Mel | None = None) -> None:
+        """Hear the next input, with live features or others; what the one before left unheard is dropped."""
+        self._mel: Mel = mel or self._live
         self._framer = Framer()
-        self._mel: Mel = LiveMel()
         self._levels_db: deque[float] = deque()  # of chunks that the features still hold back
         self._ended = False
-
-    def begin(self, mel: Mel) -> None:
-        """Hear the next input with these features; the one before must have ended."""
-        self._mel = mel
 
     def push(self, block: Samples) -> None:
         """Add mono samples, float32 [n] at 16 kHz, any n."""

@@ -6,7 +6,7 @@ weights only; a conversation's state is its `Cache`. Knows positions, nothing of
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 import torch
 import torch.nn.functional as F
@@ -101,9 +101,9 @@ class LanguageModel(nn.Module):
         start, end = cache.length, cache.length + len(x)
         if end > cache.capacity:
             raise ValueError(f"{end} positions do not fit a cache of {cache.capacity}")
-        rope = _rotations(self.config, start, end, x.device)
+        new = _NewPositions.at(self.config, start, end, x)
         for layer, block in enumerate(self.transformer.h):
-            x = block(x, rope, cache.keys[layer, :, :end], cache.values[layer, :, :end])
+            x = block(x, new, cache.keys[layer, :, :end], cache.values[layer, :, :end])
         cache.length = end
         hidden: torch.Tensor = self.transformer.ln_f(x)
         return hidden
@@ -139,14 +139,8 @@ class _Block(nn.Module):
         self.norm_2 = nn.RMSNorm(config.n_embd, eps=config.norm_eps)
         self.mlp = _Mlp(config)
 
-    def forward(
-        self,
-        x: torch.Tensor,
-        rope: tuple[torch.Tensor, torch.Tensor],
-        keys: torch.Tensor,
-        values: torch.Tensor,
-    ) -> torch.Tensor:
-        x = x + self.attn(self.norm_1(x), rope, keys, values)
+    def forward(self, x: torch.Tensor, new: "_NewPositions", keys: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
+        x = x + self.attn(self.norm_1(x), new, keys, values)
         y: torch.Tensor = x + self.mlp(self.norm_2(x))
         return y
 
@@ -171,47 +165,47 @@ class _Attention(nn.Module):
         self.qkv = nn.Linear(config.n_embd, rows)
         self.proj = nn.Linear(self.heads * self.head_size, config.n_embd, bias=False)
 
-    def forward(
-        self,
-        x: torch.Tensor,
-        rope: tuple[torch.Tensor, torch.Tensor],
-        keys: torch.Tensor,
-        values: torch.Tensor,
-    ) -> torch.Tensor:
+    def forward(self, x: torch.Tensor, new: "_NewPositions", keys: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
         """Writes the T new keys and values at the end of `keys` and `values` [groups, length, head_size]."""
-        new = len(x)
+        count = len(x)
         heads = self.qkv(x).unflatten(-1, (-1, self.head_size)).transpose(0, 1)  # [heads + 2 groups, T, size]
         q, k, v = heads.split([self.heads, self.groups, self.groups])
-        keys[:, -new:] = _rotate(k, rope)
-        values[:, -new:] = v
+        keys[:, -count:] = new.rotate(k)
+        values[:, -count:] = v
         # All heads of a group share its keys: stacked as rows, they are one matrix product a group.
-        q = (_rotate(q, rope) * self.head_size**-0.5).reshape(self.groups, -1, self.head_size)
+        q = (new.rotate(q) * self.head_size**-0.5).reshape(self.groups, -1, self.head_size)
         scores = q @ keys.transpose(1, 2)  # [groups, heads / groups * T, length]
-        if new > 1:
-            future = torch.full((new, new), -torch.inf, device=x.device, dtype=scores.dtype).triu(1)
-            scores.view(self.heads, new, -1)[:, :, -new:] += future
+        if count > 1:
+            scores.view(self.heads, count, -1)[:, :, -count:] += new.future
         y = scores.softmax(-1) @ values  # the softmax sums in float32, whatever its input
-        out: torch.Tensor = self.proj(y.view(self.heads, new, -1).transpose(0, 1).flatten(1))
+        out: torch.Tensor = self.proj(y.view(self.heads, count, -1).transpose(0, 1).flatten(1))
         return out
 
 
-def _rotations(config: LmConfig, start: int, end: int, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
-    """Cosines and sines, float32 [T, head_size / 2], of the positions `start` to `end`.
+class _NewPositions(NamedTuple):
+    """What all layers need to know of the T positions of one pass."""
 
-    Positions are rounded to float16 before the angles are taken, as they were in training: exact up to
-    2,048, then to even numbers, and so on.
-    """
-    exponents = torch.arange(0, config.head_size, 2, device=device, dtype=torch.float32) / config.head_size
-    positions = torch.arange(start, end, device=device).to(torch.float16).to(torch.float32)
-    angles = torch.outer(positions, 1.0 / config.rope_base**exponents)
-    return angles.cos(), angles.sin()
+    cos: torch.Tensor  # float32 [T, head_size / 2]
+    sin: torch.Tensor
+    future: torch.Tensor  # [T, T], -inf where a position must not see another yet
 
+    @classmethod
+    def at(cls, config: LmConfig, start: int, end: int, x: torch.Tensor) -> Self:
+        """Positions `start` to `end`, on the device and in the dtype of x.
 
-def _rotate(x: torch.Tensor, rope: tuple[torch.Tensor, torch.Tensor]) -> torch.Tensor:
-    """Rotate each pair (i, i + size / 2) of x [heads, T, size]; computed in float32."""
-    cos, sin = rope
-    a, b = x.float().chunk(2, dim=-1)
-    return torch.cat([a * cos - b * sin, b * cos + a * sin], dim=-1).to(x.dtype)
+        They are rounded to float16 before the angles are taken, as they were in training: exact up to 2,048,
+        then to even numbers, and so on.
+        """
+        exponents = torch.arange(0, config.head_size, 2, device=x.device, dtype=torch.float32) / config.head_size
+        positions = torch.arange(start, end, device=x.device).to(torch.float16).to(torch.float32)
+        angles = torch.outer(positions, 1.0 / config.rope_base**exponents)
+        future = torch.full((end - start, end - start), -torch.inf, device=x.device, dtype=x.dtype).triu(1)
+        return cls(angles.cos(), angles.sin(), future)
+
+    def rotate(self, x: torch.Tensor) -> torch.Tensor:
+        """Rotate each pair (i, i + size / 2) of x [heads, T, size]; computed in float32."""
+        a, b = x.float().chunk(2, dim=-1)
+        return torch.cat([a * self.cos - b * self.sin, b * self.cos + a * self.sin], dim=-1).to(x.dtype)
 
 
 def _rows_from_interleaved(config: LmConfig) -> torch.Tensor:

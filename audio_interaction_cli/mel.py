@@ -138,12 +138,11 @@ def silence_mel() -> FileMel:
 
 def _log_columns(samples: Samples) -> torch.Tensor:
     """Samples [200 + 160 (n - 1) + 200, at most 159 more] to log10 mel columns [128, n]."""
-    window = torch.hann_window(N_FFT_SAMPLES)
     spectrum = torch.stft(
         torch.from_numpy(samples),
         N_FFT_SAMPLES,
         HOP_SAMPLES,
-        window=window,
+        window=_window(),
         center=False,
         return_complex=True,
     )
@@ -171,6 +170,11 @@ def _mirrored_left(samples: Samples) -> Samples:
 def _mirrored_right(samples: Samples) -> Samples:
     """The 40 samples after the last, mirrored about it."""
     return samples[-2 : -2 - FUTURE_SAMPLES : -1]
+
+
+@cache
+def _window() -> torch.Tensor:
+    return torch.hann_window(N_FFT_SAMPLES)
 
 
 @cache

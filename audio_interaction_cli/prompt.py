@@ -1,10 +1,10 @@
 """Asks for one path after another: with completion and history on a terminal, a line each from a pipe."""
 
+import os
 import shlex
 import sys
 from collections.abc import Iterator
 from contextlib import suppress
-from pathlib import Path
 
 from platformdirs import user_state_path
 
@@ -49,10 +49,10 @@ def _typed_lines() -> Iterator[str]:
 
 def path_of(line: str) -> str:
     """The path that a line means: as it stands, or as a shell or a terminal's drag and drop would quote it."""
-    if Path(line).exists():
+    if os.path.exists(line):  # which, other than Path.exists, is false for what may not be looked at
         return line
-    with suppress(ValueError, RuntimeError):  # an open quote, an unknown user
+    with suppress(ValueError):  # an open quote
         words = shlex.split(line)
         if len(words) == 1:
-            return str(Path(words[0]).expanduser())
+            return os.path.expanduser(words[0])
     return line

@@ -12,9 +12,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Literal
 
+import numpy as np
+
 from audio_interaction_cli import __version__
 from audio_interaction_cli.decoding import Decoder
 from audio_interaction_cli.engine import Engine
+from audio_interaction_cli.errors import UsageError
 from audio_interaction_cli.events import (
     ChunkDecided,
     ContextChanged,
@@ -70,7 +73,7 @@ class _ReplyInProgress:
 class Session:
     """A conversation with an engine. Feed it blocks, and iterate over the events that they cause.
 
-    It hears with live features until `begin_input` gives it others. Samples fed are kept at once; the work
+    It hears with live features unless `begin_input` gives it others. Samples fed are kept at once; the work
     is done as the events are iterated over. UsageError if the window cannot hold the prompt and a chunk, or
     is larger than the model's.
     """
@@ -126,12 +129,15 @@ class Session:
         self._chunks_before_round = self._chunks
         return RoundStarted(t=self.t, round=self.tally.rounds, file=file, duration_s=duration_s, chunks=chunks)
 
-    def begin_input(self, mel: Mel) -> None:
-        """Hear what follows with these features; the input before must have ended."""
+    def begin_input(self, mel: Mel | None = None) -> None:
+        """Hear what follows with these features, None for live ones; what was fed and not decided is dropped."""
         self._ear.begin(mel)
+        self._heard.clear()
 
     def feed(self, block: Samples) -> Iterator[Event]:
-        """Hear mono samples, float32 [n] at 16 kHz, any n."""
+        """Hear mono samples, float32 [n] at 16 kHz, any n. UsageError for another shape or dtype."""
+        if block.ndim != 1 or block.dtype != np.float32:
+            raise UsageError(f"samples must be float32 [n], not {block.dtype} {list(block.shape)}")
         if not self.ended:
             self._ear.push(block)
         return self._work()
@@ -142,8 +148,13 @@ class Session:
         return self._work()
 
     def reset(self) -> ContextChanged:
-        """Forget the conversation but for the prompt; the clock goes on."""
+        """Forget the conversation but for the prompt, and go on if it had ended; the clock runs on.
+
+        A reply in progress is cut; it is told with the next events.
+        """
+        self._events += self._cut_reply()
         self.decoder.reset()
+        self.ended = False
         return self._context_changed("reset")
 
     def close(self) -> Iterator[Event]:

@@ -7,6 +7,7 @@ are those of the checkpoint. Holds weights only, no state of any stream.
 
 import math
 from collections.abc import Mapping
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -57,7 +58,7 @@ class Tower(nn.Module):
     def forward(self, mel: torch.Tensor) -> torch.Tensor:
         x = F.gelu(self.conv1(mel))
         x = F.gelu(self.conv2(x)).transpose(1, 2)  # [B, 20, width]
-        x = x + _sinusoids(x.shape[1], x.shape[2]).to(x)
+        x = x + _sinusoids(x.shape[1], x.shape[2], x.device, x.dtype)
         for layer in self.layers:
             x = layer(x)
         x = x.view(len(x), CHUNK_FRAMES, 2, -1).mean(2)
@@ -97,9 +98,10 @@ class _Attention(nn.Module):
         return y
 
 
-def _sinusoids(length: int, width: int) -> torch.Tensor:
-    """Positions as sines then cosines of `width / 2` periods from 1 to 10,000, float32 [length, width]."""
+@cache
+def _sinusoids(length: int, width: int, device: torch.device, dtype: torch.dtype) -> torch.Tensor:
+    """Positions as sines then cosines of `width / 2` periods from 1 to 10,000, [length, width]."""
     half = width // 2
     rates = torch.exp(-math.log(LONGEST_PERIOD) / (half - 1) * torch.arange(half, dtype=torch.float32))
     angles = torch.arange(length, dtype=torch.float32)[:, None] * rates
-    return torch.cat([angles.sin(), angles.cos()], dim=1)
+    return torch.cat([angles.sin(), angles.cos()], dim=1).to(device, dtype)

@@ -53,11 +53,11 @@ class Transcript:
         path = Path(path)
         if path.suffix.lower() not in ENDINGS:
             raise UsageError(f"unknown kind of transcript: {path}", f"end its name in {', '.join(ENDINGS)}")
-        if path.is_dir():
+        if os.path.isdir(path):
             raise UsageError(f"the transcript {path} is a folder", "name a file")
-        if not path.parent.is_dir():
+        if not os.path.isdir(path.parent):
             raise UsageError(f"no such folder for the transcript: {path.parent}", "make it first")
-        if not os.access(path if path.exists() and not path.is_file() else path.parent, os.W_OK):
+        if not os.access(path if os.path.exists(path) and not os.path.isfile(path) else path.parent, os.W_OK):
             raise UsageError(f"no permission to write the transcript {path}")
 
     def handle(self, event: Event) -> None:

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from audio_interaction_cli.errors import CheckpointError
-from audio_interaction_cli.lm import Cache, LanguageModel, LmConfig, _rotations, _rows_from_interleaved
+from audio_interaction_cli.lm import Cache, LanguageModel, LmConfig, _NewPositions, _rows_from_interleaved
 from audio_interaction_cli.tower import Tower, read_config
 
 CPU = torch.device("cpu")
@@ -134,7 +134,7 @@ def test_logits_of_some_tokens_are_those_of_all(lm: LanguageModel) -> None:
 
 def test_positions_are_rounded_to_float16() -> None:
     config = LmConfig.read(LM_FIELDS)
-    cos, sin = _rotations(config, 0, 4_096, CPU)
+    cos, sin, _ = _NewPositions.at(config, 0, 4_096, torch.zeros(1))
     torch.testing.assert_close(cos[2_049], cos[2_048])  # 2,049 rounds to the even number below
     torch.testing.assert_close(sin[2_051], sin[2_052])
     assert not torch.allclose(cos[2_047], cos[2_048])
