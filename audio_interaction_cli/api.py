@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from audio_interaction_cli import checkpoint
 from audio_interaction_cli.conversation import TAIL_SILENCE_S, Conversation
 from audio_interaction_cli.engine import Engine
-from audio_interaction_cli.errors import AudioFileError
+from audio_interaction_cli.errors import AudioFileError, UsageError, WindowFullError
 from audio_interaction_cli.events import Event, Reply
 from audio_interaction_cli.inputs import Source, expand
 from audio_interaction_cli.options import SessionOptions
@@ -38,11 +38,13 @@ def run_inference(
     device, dtype: see `Engine.load`. options: sampling, prompt and window, see `SessionOptions`.
     separate: a fresh session for each file. on_event: called with every event as it happens.
 
-    Raises CheckpointError, UsageError, AudioFileError for the first file that cannot be heard to its end, and
-    WindowFullError if the session's window ends before the audio does.
+    Raises CheckpointError and UsageError; AudioFileError for the first file that cannot be heard to its end, and
+    WindowFullError if the session's window ends before the audio does: their `replies` are those given so far.
     """
+    if isinstance(audio_paths, str | os.PathLike):
+        raise UsageError("audio_paths must be a list of paths, not a single one")
     named = None if checkpoint_dir is None else os.fspath(checkpoint_dir)
-    engine = Engine.load(checkpoint.find(named), device=device, dtype=dtype)
+    engine = Engine.load(checkpoint.find(named), device=str(device), dtype=dtype)
     replies: list[Reply] = []
     printed = PlainReplies(sys.stdout, prefix_file=True) if audio_paths is None else None
 
@@ -57,9 +59,13 @@ def run_inference(
         engine, options or SessionOptions(), emit, separate=separate, tail_silence_s=tail_silence_s
     ) as conversation:
         if audio_paths is not None:
-            for source in expand([os.fspath(path) for path in audio_paths]):
-                with source:
-                    conversation.hear(source)
+            try:
+                for source in expand([os.fspath(path) for path in audio_paths]):
+                    with source:
+                        conversation.hear(source)
+            except (AudioFileError, WindowFullError) as error:
+                error.replies = replies
+                raise
         else:
             _ask(conversation, rounds)
     return replies
@@ -71,7 +77,7 @@ def _ask(conversation: Conversation, rounds: int | None) -> None:
         try:
             for source in _sources(line):
                 conversation.hear(source)
-        except AudioFileError as error:
+        except (AudioFileError, WindowFullError) as error:
             write_error(sys.stderr, error.message, error.hint)
         else:
             heard += 1

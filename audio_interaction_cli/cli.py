@@ -1,5 +1,6 @@
 """The commands. Each joins inputs, a conversation and an output; what takes time to import is imported inside."""
 
+import os
 import signal
 import sys
 import traceback
@@ -28,10 +29,6 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-TailSilence = Annotated[
-    float, typer.Option("--tail-silence", min=0.0, max=60.0, metavar="S", help="Silence heard after each file.")
-]
-
 
 def _show_version(asked: bool) -> None:
     if asked:
@@ -59,7 +56,6 @@ def run(
         typer.Argument(metavar="FILE", help="Audio files, folders (sequence.json, else by name), or - for stdin."),
     ],
     separate: Annotated[bool, typer.Option("--separate", help="A fresh session for each file.")] = False,
-    tail_silence: TailSilence = 1.0,
 ) -> None:
     """Print the replies to audio files, heard one after the other in one session."""
     from audio_interaction_cli.inputs import expand
@@ -67,7 +63,7 @@ def run(
     inputs = expand(files)
     with (
         Output(settings, prefix_file=len(inputs) > 1) as output,
-        _conversation(settings, output, separate=separate, tail_silence_s=tail_silence) as conversation,
+        _conversation(settings, output, separate=separate) as conversation,
     ):
         for source in inputs:
             _hear(conversation, source, output)
@@ -81,7 +77,6 @@ def interactive(
     rounds: Annotated[
         int | None, typer.Option("--rounds", min=1, metavar="N", help="End after N files; else at the end of input.")
     ] = None,
-    tail_silence: TailSilence = 1.0,
 ) -> None:
     """Ask for an audio file each round and print the replies; one path a line if input is not a terminal."""
     from audio_interaction_cli.prompt import HELP, asked_lines
@@ -89,7 +84,7 @@ def interactive(
     heard = 0
     with (
         Output(settings, prefix_file=True) as output,
-        _conversation(settings, output, tail_silence_s=tail_silence) as conversation,
+        _conversation(settings, output) as conversation,
     ):
         for line in asked_lines():
             if line == ":quit":
@@ -133,9 +128,7 @@ def _hear(conversation: "Conversation", source: "Source", output: Output) -> boo
 
 
 @contextmanager
-def _conversation(
-    settings: Settings, output: Output, *, separate: bool = False, tail_silence_s: float
-) -> Iterator["Conversation"]:
+def _conversation(settings: Settings, output: Output, *, separate: bool = False) -> Iterator["Conversation"]:
     """A conversation with the model that the settings choose, its events going to `output`."""
     if settings.on_full == "slide":
         raise UsageError("--on-full slide is not implemented yet", "use --on-full reset, or stop")
@@ -159,13 +152,17 @@ def _conversation(
         )
         found = checkpoint.find(settings.checkpoint)
         engine = Engine.load(found, device=settings.device, dtype=settings.dtype, progress=progress)
+    conversation = Conversation(engine, options, output.emit, separate=separate, tail_silence_s=settings.tail_silence)
     output.open_transcript()
-    with Conversation(engine, options, output.emit, separate=separate, tail_silence_s=tail_silence_s) as conversation:
+    with conversation:
         yield conversation
 
 
 def main() -> None:
     """The command `ai-cli`. The one place where errors outside of a running command are shown."""
+    for name in ("stdin", "stdout", "stderr"):  # a stream that was closed before we began
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "r" if name == "stdin" else "w"))  # noqa: SIM115 - for good
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends like Ctrl-C: files closed, replies kept
     try:
         status = app(standalone_mode=False) or ExitCode.OK
@@ -191,7 +188,10 @@ def _tell(error: AiCliError) -> ExitCode:
     """Show an error that no output was there for, and return its exit status."""
     if "--debug" in sys.argv:
         traceback.print_exc()
-    if "--json" in sys.argv:
-        JsonLines(sys.stdout).handle(Failure(t=0.0, message=error.message, hint=error.hint, file=None))
+    try:
+        if "--json" in sys.argv:
+            JsonLines(sys.stdout).handle(Failure(t=0.0, message=error.message, hint=error.hint, file=None))
+    except (AiCliError, BrokenPipeError):
+        abandon_stdout()
     write_error(sys.stderr, error.message, error.hint)
     return error.exit_code

@@ -5,8 +5,10 @@ A file and its silence are padded to whole chunks each. This is the one loop beh
 """
 
 import platform
+import re
 import time
 from collections.abc import Callable, Generator, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Self
 
@@ -133,7 +135,7 @@ class Conversation:
         self._tail_silence_s = tail_silence_s
         self._tally = Tally()
         self._session = Session(engine, options, self._tally)
-        self._began = time.perf_counter()
+        self._wall_s = 0.0  # spent hearing, not waiting for the next input
 
     def hear(self, source: Source) -> None:
         """Hear one input; see `hear_file` for the errors raised."""
@@ -141,8 +143,12 @@ class Conversation:
             self._close_session()
             self._session = Session(self._engine, self._options, self._tally)
             self._emit(self._session.started())
-        for event in hear_file(self._session, source, self._tail_silence_s):
-            self._emit(event)
+        began = time.perf_counter()
+        try:
+            for event in hear_file(self._session, source, self._tail_silence_s):
+                self._emit(event)
+        finally:
+            self._wall_s += time.perf_counter() - began
 
     def reset(self) -> None:
         """Forget what was said and heard."""
@@ -154,7 +160,7 @@ class Conversation:
 
     def __exit__(self, *_: object) -> None:
         self._close_session()
-        tally, wall_s = self._tally, time.perf_counter() - self._began
+        tally, wall_s = self._tally, self._wall_s
         self._emit(
             Summary(
                 rounds=tally.rounds,
@@ -178,8 +184,9 @@ def peak_memory_bytes() -> int | None:
     """The most memory that this process has had resident; None where the system does not tell."""
     system = platform.system()
     if system == "Linux":  # getrusage would count what the parent had before it started us
-        status = Path("/proc/self/status").read_text("ascii")
-        return int(status.split("VmHWM:")[1].split()[0]) * 1024
+        with suppress(OSError):
+            found = re.search(r"VmHWM:\s*(\d+) kB", Path("/proc/self/status").read_text("ascii"))
+            return int(found[1]) * 1024 if found else None
     if system == "Windows":
         return None
     import resource

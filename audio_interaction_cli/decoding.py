@@ -5,7 +5,7 @@ chunk is one pass of 13 positions.
 
 Where several chunks are already there, silence is assumed for them all: one pass, then the decisions are read
 in order, drawn as usual, and at the first that speaks the cache is cut back to it (*speculative silence*). The
-result is that of going one by one; a single chunk is the special case.
+result is that of going one by one, up to the rounding of the dtype; a single chunk is the special case.
 """
 
 from collections.abc import Callable, Sequence
@@ -18,6 +18,7 @@ from audio_interaction_cli.lm import Cache
 from audio_interaction_cli.protocol import BLOCK_POSITIONS, CHUNK_FRAMES, CHUNK_POSITIONS
 from audio_interaction_cli.sampling import Sampler, Sampling
 from audio_interaction_cli.turns import Kind, State
+from audio_interaction_cli.weights import enough_memory
 
 AUDITED_STEPS = 32  # how many listening steps are checked for illegal first choices at once
 
@@ -46,7 +47,8 @@ class Decoder:
         self._ids = engine.token_ids
         self._eagerness = eagerness
         self._prompt = list(prompt)
-        self._cache = Cache(engine.lm.config, capacity, engine.device, engine.dtype)
+        with enough_memory(Cache.size_bytes(engine.lm.config, capacity, engine.dtype), engine.device):
+            self._cache = Cache(engine.lm.config, capacity, engine.device, engine.dtype)
         self._pending = list(prompt)  # decided, not yet fed
         self._sampler = Sampler(sampling)
         self._state = State.LISTENING
@@ -70,6 +72,7 @@ class Decoder:
 
     def reset(self) -> None:
         """Forget everything but the prompt."""
+        self._state = State.LISTENING
         self._cache.crop(min(self._cache.length, len(self._prompt)))
         self._pending = self._prompt[self._cache.length :]
 

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn
 
-from audio_interaction_cli.drawing import Screen, lasting, render
+from audio_interaction_cli.drawing import Screen, curious, lasting, render
 from audio_interaction_cli.events import ChunkDecided, Event, RoundStarted, Summary, TextPiece
 from audio_interaction_cli.view import View, update
 
@@ -29,8 +29,9 @@ class LiveDisplay:
     the view has changed, so that a silent room costs nothing.
     """
 
-    def __init__(self, console: Console) -> None:
+    def __init__(self, console: Console, verbose: bool = False) -> None:
         self._console = console
+        self._verbose = verbose
         self._view = View()
         self._drawn: View | None = None
         self._live: Live | None = None
@@ -42,13 +43,15 @@ class LiveDisplay:
             self.close()
         elif self._live is None and isinstance(event, RoundStarted | ChunkDecided | TextPiece):
             self._open()
-        line = lasting(event, Screen.of(self._console))
-        if line is None:  # and no lock: a slow terminal must not hold up the session
+        screen = Screen.of(self._console)
+        lines = [lasting(event, screen), curious(event, screen) if self._verbose else None]
+        if not any(lines):  # and no lock: a slow terminal must not hold up the session
             self._view = update(self._view, event)
             return
-        with self._lock, self._console:  # one buffered write for the line and the region, so nothing flickers
+        with self._lock, self._console:  # one buffered write for the lines and the region, so nothing flickers
             self._view = update(self._view, event)
-            self._console.print(line, highlight=False)
+            for line in filter(None, lines):
+                self._console.print(line, highlight=False)
             self._redraw()
 
     def reading(self, name: str) -> None:

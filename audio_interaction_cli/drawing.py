@@ -16,7 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from audio_interaction_cli.events import Event, Failure, Reply, RoundStarted, Summary
-from audio_interaction_cli.plain import clock, note, ratio, summary_items
+from audio_interaction_cli.plain import clock, detail, note, ratio, summary_items
 from audio_interaction_cli.protocol import CHUNK_S, Emotion
 from audio_interaction_cli.sinks import one_line, without_controls
 from audio_interaction_cli.view import View
@@ -119,6 +119,12 @@ def lasting(event: Event, screen: Screen) -> RenderableType | None:
         case _:
             words = note(event)
             return Text(screen.clean(words), "yellow") if words else None
+
+
+def curious(event: Event, screen: Screen) -> RenderableType | None:
+    """What only the curious want to know of an event, or None."""
+    words = detail(event)
+    return Text(screen.clean(words), "dim") if words else None
 
 
 def _spoken(start: float, emotion: Emotion | None, text: str, screen: Screen, end: str) -> RenderableType:

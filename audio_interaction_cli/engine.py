@@ -1,7 +1,7 @@
 """The model in memory: weights and tables that any number of conversations share.
 
-`Engine.load` reads a checkpoint; `Engine.session` begins a conversation. Choosing the device and the number
-format happens here; nothing here changes once loaded.
+`Engine.load` reads a checkpoint; a `Session` with the engine is a conversation. Choosing the device and the
+number format happens here; nothing here changes once loaded.
 """
 
 from dataclasses import dataclass, field
@@ -16,7 +16,7 @@ from audio_interaction_cli.protocol import PUBLISHED_TOKEN_IDS, TokenIds
 from audio_interaction_cli.text import TextTokenizer
 from audio_interaction_cli.tower import TRAINING_ONLY, Tower, read_config
 from audio_interaction_cli.turns import Grammar, State
-from audio_interaction_cli.weights import Progress, load_safetensors, load_tower, materialise, size_bytes
+from audio_interaction_cli.weights import Progress, enough_memory, load_safetensors, load_tower, materialise, size_bytes
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 SMALL_PARAMETERS = 100_000_000  # below this, float32 is no slower on a CPU and exact
@@ -48,7 +48,7 @@ class Engine:
         `device`: auto, cpu, cuda, cuda:N or mps. `dtype`: auto, float32, bfloat16 or float16; auto is the
         fastest that the device does well. `progress` is called with bytes in memory so far and in all.
         Raises CheckpointError for weights that do not fit their configuration, UsageError for a device
-        that is not there.
+        that is not there, OutOfMemoryError if the weights do not fit.
         """
         with torch.device("meta"):
             tower = Tower(tower_config := read_config(checkpoint.tower_config))
@@ -68,9 +68,12 @@ class Engine:
         tokenizer = TextTokenizer(checkpoint.tokenizer)
 
         # The tower first: its file is mapped as a whole, which costs least while little else is resident.
-        for module in (tower, lm):
-            materialise(module, place, number)
+        tower.to(number)
+        lm.to(number)
         tower_bytes, total_bytes = size_bytes(tower), size_bytes(tower) + size_bytes(lm)
+        with enough_memory(total_bytes, place):
+            for module in (tower, lm):
+                materialise(module, place)
         load_tower(tower, checkpoint.tower_weights, TRAINING_ONLY, lambda done, _: progress(done, total_bytes))
         tensors = {k: v for k, v in checkpoint.lm_tensors.items() if k.startswith(TENSOR_PREFIXES)}
         load_safetensors(lm, tensors, lambda done, _: progress(tower_bytes + done, total_bytes), lm.other_name)
@@ -98,7 +101,7 @@ def _device(name: str) -> torch.device:
     if name == "auto":
         return torch.device(next(kind for kind, there in available.items() if there))
     kind, _, index = name.partition(":")
-    if kind not in available or (index and not (kind == "cuda" and index.isdecimal())):
+    if kind not in available or (":" in name and not (kind == "cuda" and index.isdecimal())):
         raise UsageError(f"unknown device {name}", "use auto, cpu, cuda, cuda:N or mps")
     if not available[kind] or (index and int(index) >= torch.cuda.device_count()):
         raise UsageError(f"device {name} is not available on this machine", "use --device auto")
@@ -111,8 +114,9 @@ def _dtype(name: str, device: torch.device, parameters: int) -> torch.dtype:
             raise UsageError(f"unknown dtype {name}", f"use auto, {', '.join(DTYPES)}")
         return DTYPES[name]
     if device.type == "cpu":
-        fast = parameters > SMALL_PARAMETERS and torch.ops.mkldnn._is_mkldnn_bf16_supported()
-        return torch.bfloat16 if fast else torch.float32
-    if device.type == "cuda" and not torch.cuda.is_bf16_supported():
-        return torch.float16
+        with_mkldnn = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
+        fast = with_mkldnn and torch.ops.mkldnn._is_mkldnn_bf16_supported()
+        return torch.bfloat16 if fast and parameters > SMALL_PARAMETERS else torch.float32
+    if device.type == "cuda" and torch.version.cuda and torch.cuda.get_device_capability(device) < (8, 0):
+        return torch.float16  # older than Ampere, which only emulates bfloat16
     return torch.bfloat16

@@ -3,6 +3,7 @@
 Raised anywhere, caught in one place (`cli`). Knows nothing of how an error is shown.
 """
 
+from collections.abc import Sequence
 from enum import IntEnum
 
 
@@ -26,6 +27,8 @@ class AiCliError(Exception):
         super().__init__(message)
         self.message = message
         self.hint = hint
+        self.replies: Sequence[object] = ()
+        """What was replied before, where the Python interface raises this."""
 
 
 class UsageError(AiCliError):
@@ -38,6 +41,10 @@ class CheckpointError(AiCliError):
     """There is no checkpoint, or it is incomplete, damaged or of an unknown kind."""
 
     exit_code = ExitCode.NO_CHECKPOINT
+
+
+class OutOfMemoryError(CheckpointError):
+    """The checkpoint, or a session with it, does not fit into the device's memory."""
 
 
 class AudioFileError(AiCliError):

@@ -44,7 +44,7 @@ class SessionStarted:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RoundStarted:
-    """The next input is about to be heard. `file` is None for a microphone; lengths are None if unknown."""
+    """The next input is about to be heard. `file` is null for a microphone; lengths are null if unknown."""
 
     type: ClassVar[str] = "round"
     t: float
@@ -68,7 +68,7 @@ class ChunkDecided:
     level_db: float
     """Root mean square of the chunk in dB below full scale, -120 for digital silence."""
     step_ms: float
-    """Time from samples to decision; chunks computed in one pass share its time equally."""
+    """Time from samples to decision; chunks decided in one pass share its time equally."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

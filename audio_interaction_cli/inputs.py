@@ -79,8 +79,8 @@ class AudioInput(Source):
     to be heard again, but not twice at the same time.
     """
 
-    def __init__(self, name: str) -> None:
-        self.name = name
+    def __init__(self, name: str | os.PathLike[str]) -> None:
+        self.name = os.fspath(name)
         self._spool: FileIO | None = None
 
     def blocks(self) -> Iterator[Samples]:

@@ -76,6 +76,11 @@ class Cache:
         self.capacity = positions
         self.length = 0
 
+    @staticmethod
+    def size_bytes(config: LmConfig, positions: int, dtype: torch.dtype) -> int:
+        """What a cache of so many positions takes in memory."""
+        return 2 * config.n_layer * config.n_query_groups * positions * config.head_size * dtype.itemsize
+
     def crop(self, length: int) -> None:
         """Forget all positions from `length` on."""
         if not 0 <= length <= self.length:

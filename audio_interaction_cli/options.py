@@ -1,13 +1,18 @@
 """What a conversation can be told, with the model's own defaults."""
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, get_args
 
 from audio_interaction_cli.errors import UsageError
 from audio_interaction_cli.protocol import CHUNK_POSITIONS, DEFAULT_CONTEXT_POSITIONS, SYSTEM_PROMPT
 from audio_interaction_cli.sampling import Sampling
 
+OnFull = Literal["reset", "stop"]
+"""What happens at the window's end."""
+
 ROOM_TO_REPLY_POSITIONS = 16  # a window must hold the prompt, one chunk and a few words
+MOST_POSITIONS = 65_504  # positions are rounded to float16, which counts no further
+MOST_EAGER = 1_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -20,14 +25,16 @@ class SessionOptions:
     """Added to the logit of speaking while listening."""
     context_tokens: int | None = None
     """Window in positions; None is the model's own, at most 4,096."""
-    on_full: Literal["reset", "stop"] = "stop"
+    on_full: OnFull = "stop"
     max_reply_tokens: int = 512
     lookahead_chunks: int = 8
     """How many chunks that are already there share one pass; 1 goes one by one."""
 
     def __post_init__(self) -> None:
-        if not abs(self.eagerness) < float("inf"):
-            raise UsageError(f"eagerness must be a number, not {self.eagerness}")
+        if not abs(self.eagerness) <= MOST_EAGER:
+            raise UsageError(f"eagerness must be between -{MOST_EAGER} and {MOST_EAGER}, not {self.eagerness}")
+        if self.on_full not in get_args(OnFull):
+            raise UsageError(f"on_full must be one of {', '.join(get_args(OnFull))}, not {self.on_full}")
         if self.max_reply_tokens < 1:
             raise UsageError(f"a reply must be allowed at least one token, not {self.max_reply_tokens}")
         if self.lookahead_chunks < 1:
@@ -35,10 +42,12 @@ class SessionOptions:
 
     def window(self, prompt_positions: int, block_size: int) -> int:
         """Positions of the session's window; UsageError if the model or the prompt forbids what is asked."""
-        wanted = self.context_tokens or min(DEFAULT_CONTEXT_POSITIONS, block_size)
+        default = min(DEFAULT_CONTEXT_POSITIONS, block_size)
+        wanted = default if self.context_tokens is None else self.context_tokens
         least = prompt_positions + CHUNK_POSITIONS + ROOM_TO_REPLY_POSITIONS
-        if wanted > block_size:
-            raise UsageError(f"a window of {wanted} positions is more than this model's {block_size}")
+        most = min(block_size, MOST_POSITIONS)
+        if wanted > most:
+            raise UsageError(f"a window of {wanted} positions is more than this model's {most}")
         if wanted < least:
             raise UsageError(f"a window of {wanted} positions is too small", f"prompt and one chunk need {least}")
         return wanted

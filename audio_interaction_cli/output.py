@@ -21,6 +21,8 @@ from audio_interaction_cli.sinks import Sink, one_line, without_controls, write
 from audio_interaction_cli.transcript import Transcript
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from audio_interaction_cli.display import LiveDisplay
 
 
@@ -36,21 +38,19 @@ class Output:
         self._prefix_file = prefix_file
         self._sinks: list[Sink] = []
         self._t = 0.0
-        self.live = _is_live(settings)
+        self._terminal = _terminal(settings)
         self._display: LiveDisplay | None = None
 
     def __enter__(self) -> "Output":
         settings = self._settings
         if settings.json:
             self._sinks.append(JsonLines(sys.stdout, settings.events))
-        elif not (self.live and sys.stdout.isatty()):
+        elif not (self._terminal and sys.stdout.isatty()):
             self._sinks.append(PlainReplies(sys.stdout, self._prefix_file))
-        if self.live:
-            from rich.console import Console
-
+        if self._terminal:
             from audio_interaction_cli.display import LiveDisplay
 
-            self._display = LiveDisplay(Console(stderr=True))
+            self._display = LiveDisplay(self._terminal, settings.verbose)
             self._sinks.append(self._display)
         else:
             self._sinks.append(_Errors(sys.stderr))
@@ -102,13 +102,11 @@ class Output:
 
     def loading(self) -> AbstractContextManager[Callable[[int, int], None]]:
         """A callback (bytes done, bytes in all) that shows the checkpoint being loaded."""
-        if not self.live:
+        if not self._terminal:
             return nullcontext(lambda _done, _total: None)
-        from rich.console import Console
-
         from audio_interaction_cli.display import load_progress
 
-        return load_progress(Console(stderr=True))
+        return load_progress(self._terminal, self._settings.checkpoint or "checkpoint")
 
     def note(self, text: str) -> None:
         """Tell people something on stderr, unless they want it quiet."""
@@ -164,12 +162,13 @@ def abandon_stdout() -> None:
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-def _is_live(settings: Settings) -> bool:
-    """A display makes sense on a terminal that no JSON is printed to."""
+def _terminal(settings: Settings) -> "Console | None":
+    """Where a live display makes sense: stderr, if it is a terminal that no JSON is printed to."""
     if settings.quiet or not sys.stderr.isatty() or (settings.json and sys.stdout.isatty()):
-        return False
+        return None
     from rich.console import Console
 
     from audio_interaction_cli.display import is_live
 
-    return is_live(Console(stderr=True))
+    console = Console(stderr=True)
+    return console if is_live(console) else None

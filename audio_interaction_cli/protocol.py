@@ -32,6 +32,11 @@ SYSTEM_PROMPT = (
 )
 
 
+def seconds(chunks: int) -> float:
+    """Length of so many chunks, rounded once."""
+    return chunks * CHUNK_SAMPLES / SAMPLE_RATE_HZ
+
+
 class Emotion(StrEnum):
     """How a reply is meant."""
 

@@ -44,7 +44,7 @@ class Sampler:
         if sampling.temperature == 0:
             return int(logits.argmax())
         ordered, indices = logits.topk(min(sampling.top_k or len(logits), len(logits)))
-        probabilities = (ordered / sampling.temperature).softmax(-1)
+        probabilities = ((ordered - ordered[0]) / sampling.temperature).softmax(-1)
         before = probabilities.cumsum(-1) - probabilities
         probabilities[before >= sampling.top_p] = 0  # the first is always kept
         return int(indices[torch.multinomial(probabilities, 1, generator=self._generator)])

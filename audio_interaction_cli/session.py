@@ -32,11 +32,7 @@ from audio_interaction_cli.framing import Samples
 from audio_interaction_cli.hearing import Ear, HeardChunk
 from audio_interaction_cli.mel import Mel
 from audio_interaction_cli.options import SessionOptions
-from audio_interaction_cli.protocol import (
-    CHUNK_SAMPLES,
-    SAMPLE_RATE_HZ,
-    Emotion,
-)
+from audio_interaction_cli.protocol import Emotion, seconds
 from audio_interaction_cli.text import Detokenizer
 from audio_interaction_cli.turns import Kind
 
@@ -55,7 +51,7 @@ class Tally:
     @property
     def audio_s(self) -> float:
         """Seconds of audio decided upon."""
-        return self.chunks * CHUNK_SAMPLES / SAMPLE_RATE_HZ
+        return seconds(self.chunks)
 
 
 @dataclass(slots=True)
@@ -99,7 +95,7 @@ class Session:
     @property
     def t(self) -> float:
         """Seconds of audio decided upon since the session began."""
-        return self._chunks * CHUNK_SAMPLES / SAMPLE_RATE_HZ
+        return seconds(self._chunks)
 
     def started(self) -> SessionStarted:
         """The facts of this session, its first event."""
@@ -204,7 +200,7 @@ class Session:
         began = time.perf_counter()
         count = min(len(self._heard), self.decoder.fitting_chunks)
         decisions = self.decoder.listen([self._heard[n].frames for n in range(count)])
-        step_ms = (time.perf_counter() - began) * 1000 / count
+        step_ms = (time.perf_counter() - began) * 1000 / len(decisions.p_speak)
         last = len(decisions.p_speak) - 1
         events: list[Event] = [
             self._decided(self._heard.popleft(), decisions.speaks and n == last, p_speak, step_ms)

@@ -79,7 +79,18 @@ class Settings:
                 help="At the window's end: reset forgets all but the prompt, stop ends the session. "
                 "slide (drop the oldest) is not implemented yet."),
     ] = "stop"  # fmt: skip
-    json: Annotated[bool, _option("--json", panel=OUTPUT, help="Print JSON Lines instead of text.")] = False
+    tail_silence: Annotated[
+        float,
+        _option(
+            "--tail-silence",
+            min=0.0,
+            max=60.0,
+            metavar="S",
+            panel=REPLIES,
+            help="Seconds of silence heard after each file, so that a late reply can come.",
+        ),
+    ] = 1.0
+    json: Annotated[bool, _option("--json/--no-json", panel=OUTPUT, help="Print JSON Lines instead of text.")] = False
     events: Annotated[
         Literal["reply", "all"],
         _option("--events", panel=OUTPUT, help="With --json: replies, or every chunk and piece of text as well."),
@@ -89,9 +100,9 @@ class Settings:
         _option("--transcript", metavar="FILE", panel=OUTPUT,
                 help="Also write the replies to FILE: .txt, .srt, .vtt or .jsonl."),
     ] = None  # fmt: skip
-    quiet: Annotated[bool, _option("--quiet", "-q", panel=OUTPUT, help="Only replies and errors.")] = False
-    verbose: Annotated[bool, _option("--verbose", "-v", panel=OUTPUT, help="Say more on stderr.")] = False
-    debug: Annotated[bool, _option("--debug", panel=OUTPUT, help="Show tracebacks of errors.")] = False
+    quiet: Annotated[bool, _option("--quiet/--no-quiet", "-q", panel=OUTPUT, help="Only replies and errors.")] = False
+    verbose: Annotated[bool, _option("--verbose/--no-verbose", "-v", panel=OUTPUT, help="Say more on stderr.")] = False
+    debug: Annotated[bool, _option("--debug/--no-debug", panel=OUTPUT, help="Show tracebacks of errors.")] = False
 
 
 def with_settings(command: Callable[..., None]) -> Callable[..., None]:

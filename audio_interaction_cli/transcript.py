@@ -1,7 +1,7 @@
 """Replies as a file for people, players or programs: .txt, .srt, .vtt or .jsonl, chosen by the ending.
 
 Each reply is one complete write, so the file is valid at every moment. Times are those of all audio
-heard: where a new session starts its clock again, they go on.
+heard: where a new session starts its clock again, they go on (but in .jsonl, which is the JSON output as it is).
 """
 
 import os

@@ -6,8 +6,9 @@ that at most a few mapped tensors are resident beside the parameters, whatever d
 
 import os
 import pickle
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -15,7 +16,7 @@ from safetensors import SafetensorError, safe_open
 from torch import nn
 
 from audio_interaction_cli.checkpoint import TensorHeader, damaged, headers
-from audio_interaction_cli.errors import CheckpointError
+from audio_interaction_cli.errors import CheckpointError, OutOfMemoryError
 
 Progress = Callable[[int, int], None]
 """Called with bytes in memory so far and in all."""
@@ -23,10 +24,24 @@ OtherName = Callable[[str], tuple[str, torch.Tensor] | None]
 """A parameter's other name in a file, and the row order that brings it into the module's."""
 
 
-def materialise(module: nn.Module, device: torch.device, dtype: torch.dtype) -> None:
+def materialise(module: nn.Module, device: torch.device) -> None:
     """Give a module made on the meta device its (uninitialised) memory."""
-    module.to(dtype).to_empty(device=device)
+    module.to_empty(device=device)
     module.requires_grad_(False).eval()
+
+
+@contextmanager
+def enough_memory(needed_bytes: int, device: torch.device) -> Iterator[None]:
+    """Explain, as an OutOfMemoryError, that what is allocated inside does not fit."""
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:  # torch has its own error for a GPU, and a plain one for a CPU
+        if not isinstance(error, MemoryError | torch.OutOfMemoryError) and "allocate memory" not in str(error):
+            raise
+        raise OutOfMemoryError(
+            f"not enough memory on {device}: {needed_bytes / 1e9:.1f} GB are needed",
+            "close other programs, or try another --device, --dtype bfloat16 or a smaller --context-tokens",
+        ) from error
 
 
 def size_bytes(module: nn.Module) -> int:
@@ -64,7 +79,8 @@ def load_safetensors(
         return int(parameters[name].nbytes)
 
     done = 0
-    pool = ThreadPoolExecutor(max_workers=min(4, os.cpu_count() or 1))
+    on_cpu = all(parameter.device.type == "cpu" for parameter in parameters.values())
+    pool = ThreadPoolExecutor(max_workers=min(4, os.cpu_count() or 1) if on_cpu else 1)
     try:
         for count in pool.map(read, parameters):
             done += count

@@ -67,8 +67,11 @@ def test_errors_are_exceptions(folder: Path, tmp_path: Path) -> None:
         run_inference(checkpoint_dir=tmp_path, audio_paths=[SPEECH])
     with pytest.raises(UsageError):
         run_inference(checkpoint_dir=folder, audio_paths=[SPEECH], device="abacus")
-    with pytest.raises(AudioFileError, match=r"nowhere\.wav"):
-        run_inference(checkpoint_dir=folder, audio_paths=["nowhere.wav"])
+    with pytest.raises(AudioFileError, match=r"nowhere\.wav") as caught:
+        run_inference(checkpoint_dir=folder, audio_paths=[SPEECH, "nowhere.wav"], options=GREEDY)
+    assert [str(reply) for reply in caught.value.replies] == EXPECTED  # nothing said is lost
+    with pytest.raises(UsageError, match="list"):
+        run_inference(checkpoint_dir=folder, audio_paths=str(SPEECH))
 
 
 def test_samples_in_memory_are_heard_like_a_file(engine: Engine) -> None:

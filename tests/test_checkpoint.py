@@ -16,11 +16,13 @@ import yaml
 from safetensors.torch import load_file, save_file
 
 from audio_interaction_cli import checkpoint
-from audio_interaction_cli.engine import Engine
-from audio_interaction_cli.errors import CheckpointError, UsageError
+from audio_interaction_cli.engine import Engine, _dtype
+from audio_interaction_cli.errors import CheckpointError, OutOfMemoryError, UsageError
 from audio_interaction_cli.lm import LmConfig, _rows_from_interleaved
+from audio_interaction_cli.weights import enough_memory
 from tests.conftest import GOLDEN
 
+CPU = torch.device("cpu")
 TOWER = "MiniOmni3_ChunkwisedEncoder.pth"
 INDEX = "model.safetensors.index.json"
 SHARD = "model-00001-of-00002.safetensors"
@@ -266,7 +268,14 @@ def cached(original: Path, hub: Path, name: str) -> None:
 
 def test_what_is_named_is_never_replaced(nowhere: Path, original: Path) -> None:
     shutil.copytree(original, nowhere / "checkpoints", copy_function=os.link)
-    for name in ("nowhere", "./a/b", "zhifeixie/Not-Downloaded", "checkpoints/tokenizer.json"):
+    for name in (
+        "nowhere",
+        "./a/b",
+        "~nobody-of-this-name/x",
+        "x" * 300,
+        "zhifeixie/Not-Downloaded",
+        "checkpoints/tokenizer.json",
+    ):
         with pytest.raises(CheckpointError):
             checkpoint.find(name)
     (nowhere / "checkpoints" / "tokenizer.json").unlink()
@@ -290,13 +299,44 @@ def test_order_of_search(nowhere: Path, original: Path) -> None:
 
 
 def test_devices_and_dtypes_that_are_not_there(original: Path) -> None:
-    wrong: list[dict[str, Any]] = [{"device": "tpu"}, {"device": "cuda:x"}, {"device": "cpu:1"}, {"dtype": "int3"}]
+    wrong: list[dict[str, Any]] = [
+        {"device": "tpu"},
+        {"device": "cuda:x"},
+        {"device": "cpu:1"},
+        {"device": "cpu:"},
+        {"device": "cuda:"},
+        {"dtype": "int3"},
+    ]
     for options in wrong:
         with pytest.raises(UsageError):
             Engine.load(checkpoint.read(original, "test"), **options)
     if not torch.cuda.is_available():
         with pytest.raises(UsageError, match="not available"):
             Engine.load(checkpoint.read(original, "test"), device="cuda")
+
+
+def test_too_little_memory_is_explained(original: Path) -> None:
+    petabyte = 2**50
+    with pytest.raises(OutOfMemoryError, match="not enough memory on cpu: 1125899"), enough_memory(petabyte, CPU):
+        torch.empty(petabyte, dtype=torch.uint8)
+    with pytest.raises(RuntimeError, match="something else"), enough_memory(1, CPU):
+        raise RuntimeError("something else")
+    assert OutOfMemoryError.exit_code == 3
+    assert original.exists()
+
+
+def test_auto_dtype(monkeypatch: pytest.MonkeyPatch) -> None:
+    cuda = torch.device("cuda:1")
+    monkeypatch.setattr("torch.version.cuda", "13.0")
+    for capability, expected in (((7, 5), torch.float16), ((8, 0), torch.bfloat16), ((9, 0), torch.bfloat16)):
+        monkeypatch.setattr(
+            "torch.cuda.get_device_capability", lambda device, c=capability: c if device == cuda else None
+        )
+        assert _dtype("auto", cuda, 10**9) is expected
+    assert _dtype("auto", CPU, 10**7) is torch.float32
+    assert _dtype("auto", CPU, 10**9) in (torch.bfloat16, torch.float32)
+    monkeypatch.setattr("torch.backends.mkldnn.is_available", lambda: False)
+    assert _dtype("auto", CPU, 10**9) is torch.float32
 
 
 def test_loading_tells_its_progress(original: Path) -> None:

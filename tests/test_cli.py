@@ -1,5 +1,6 @@
 """The commands as people and scripts use them: streams, exit status, errors, formats."""
 
+import dataclasses
 import json
 import shutil
 import signal
@@ -14,7 +15,9 @@ import numpy as np
 import pytest
 import soundfile
 
-from audio_interaction_cli import Engine, cli
+from audio_interaction_cli import Engine, Sampling, SessionOptions, cli
+from audio_interaction_cli.conversation import TAIL_SILENCE_S
+from audio_interaction_cli.settings import Settings
 from tests.conftest import GOLDEN, golden_cases
 
 AUDIO = GOLDEN / "audio"
@@ -148,6 +151,13 @@ def test_a_folder_in_its_own_order_or_by_name(ai: Ai, tmp_path: Path) -> None:
     (tmp_path / "sequence.json").write_text('["b.wav", "a.wav", "b.wav"]')
     in_order = ai("run", "--json", tmp_path).of("round")
     assert [Path(line["file"]).name for line in in_order] == ["b.wav", "a.wav", "b.wav"]
+
+
+def test_a_transcript_is_left_alone_if_nothing_can_be_heard(ai: Ai, tmp_path: Path) -> None:
+    file = tmp_path / "talk.txt"
+    file.write_text("from yesterday")
+    assert ai("run", "--transcript", file, "--context-tokens", 50, SPEECH).status == 2
+    assert [path.name for path in tmp_path.iterdir() if path.is_file()] == ["talk.txt"]
 
 
 @pytest.mark.parametrize("ending", [".txt", ".srt", ".vtt", ".jsonl"])
@@ -363,6 +373,36 @@ def test_stdin_version_and_help(folder: Path) -> None:
     assert "\x1b" not in err
     out, _ = start("--version").communicate(timeout=60)
     assert out.startswith("ai-cli ")
+
+
+def test_defaults_are_the_models_own(ai: Ai, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings, options = Settings(), SessionOptions()
+    for field in dataclasses.fields(Sampling):
+        assert getattr(settings, field.name) == getattr(options.sampling, field.name)
+    for name in ("eagerness", "context_tokens", "on_full", "max_reply_tokens"):
+        assert getattr(settings, name) == getattr(options, name)
+    assert settings.tail_silence == TAIL_SILENCE_S
+    monkeypatch.setenv("AI_CLI_TAIL_SILENCE", "0")
+    monkeypatch.setenv("AI_CLI_JSON", "1")
+    assert ai("run", SPEECH).of("summary")[0]["chunks"] == 9
+    assert "{" not in ai("run", "--no-json", SPEECH).out
+
+
+def test_streams_that_are_closed_or_full_before_it_begins(folder: Path) -> None:
+    tool = f"{sys.executable} -m audio_interaction_cli"
+    model = f"--checkpoint {folder} --temperature 0 {SPEECH}"
+    for command, status in {
+        f"{tool} run {model} >&-": 0,
+        f"{tool} run {model} 2>&-": 0,
+        f"{tool} run {model} >/dev/full": 1,
+        f"{tool} interactive --checkpoint {folder} <&-": 0,
+        f"{tool} run --json --bogus x >/dev/full": 2,
+        f"set -o pipefail; {tool} run --json --bogus x | true": 2,
+    }.items():
+        done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=False)
+        assert done.returncode == status, (command, done.stderr)
+        assert "Traceback" not in done.stderr
+        assert "unexpected" not in done.stderr
 
 
 def test_a_closed_pipe_ends_quietly(folder: Path) -> None:

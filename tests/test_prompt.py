@@ -34,6 +34,8 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         ("it's.wav", "it's.wav"),
         ("not there.wav", "not there.wav"),
         ("'open quote", "'open quote"),
+        ("x" * 300, "x" * 300),
+        ("~nobody-of-this-name/a.wav", "~nobody-of-this-name/a.wav"),
     ],
 )
 def test_a_line_means_a_path(here: Path, line: str, path: str) -> None:

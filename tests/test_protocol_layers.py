@@ -162,6 +162,12 @@ def test_greedy_top_k_and_top_p() -> None:
     assert min(frequencies(Sampling(temperature=1, top_k=0, top_p=1.0), logits)) > 0
 
 
+def test_extreme_logits_and_temperatures_still_draw() -> None:
+    logits = torch.tensor([-1e30, 5.0, 1e30, 4.0, -torch.inf])
+    for temperature in (1e-40, 1e-5, 1e5):
+        assert Sampler(Sampling(temperature=temperature)).choose(logits) == 2
+
+
 def test_the_same_seed_draws_the_same() -> None:
     logits = torch.zeros(50)
     draws = [[sampler.choose(logits) for _ in range(20)] for sampler in

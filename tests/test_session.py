@@ -11,17 +11,19 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from audio_interaction_cli.conversation import hear_file
+from audio_interaction_cli.conversation import hear_file, hear_live
+from audio_interaction_cli.decoding import Decisions, Decoder
 from audio_interaction_cli.engine import Engine
 from audio_interaction_cli.errors import UsageError, WindowFullError
 from audio_interaction_cli.events import ChunkDecided, ContextChanged, Event, Reply, TextPiece
 from audio_interaction_cli.framing import Samples
-from audio_interaction_cli.inputs import MemoryInput
+from audio_interaction_cli.inputs import AudioInput, MemoryInput
 from audio_interaction_cli.mel import FileMel
 from audio_interaction_cli.options import SessionOptions
 from audio_interaction_cli.protocol import CHUNK_POSITIONS, CHUNK_SAMPLES, PUBLISHED_TOKEN_IDS
 from audio_interaction_cli.sampling import Sampling
 from audio_interaction_cli.session import Session, Tally
+from tests.conftest import GOLDEN
 
 IDS = PUBLISHED_TOKEN_IDS
 GREEDY = Sampling(temperature=0)
@@ -112,7 +114,8 @@ def test_speculative_equals_sequential_when_sampling(engine: Engine, live: bool)
     results = []
     for lookahead in (1, 8):
         sampling = Sampling(temperature=2.0, top_k=20, seed=5)
-        session = Session(engine, SessionOptions(sampling=sampling, lookahead_chunks=lookahead))
+        options = SessionOptions(sampling=sampling, lookahead_chunks=lookahead, max_reply_tokens=20)
+        session = Session(engine, options)
         if not live:
             session.begin_input(FileMel(0.5))
         results.append(without_times(heard(session, sound(40, seed=3))))
@@ -121,7 +124,7 @@ def test_speculative_equals_sequential_when_sampling(engine: Engine, live: bool)
 
 
 def test_two_interleaved_sessions_equal_two_separate_ones(engine: Engine) -> None:
-    options = SessionOptions(sampling=Sampling(temperature=1.5, top_k=10))
+    options = SessionOptions(sampling=Sampling(temperature=1.5, top_k=10), max_reply_tokens=20)
     sounds = [sound(16, seed=4), sound(16, seed=5)]
     separate = [heard(Session(engine, options), samples) for samples in sounds]
 
@@ -260,11 +263,98 @@ def test_after_a_reset_it_is_as_new(engine: Engine) -> None:
     assert rest(used) == rest(Session(engine, SessionOptions(sampling=GREEDY))) != []
 
 
+def test_a_reset_revives_a_session_that_had_ended(engine: Engine) -> None:
+    session = Session(engine, SessionOptions(sampling=GREEDY, eagerness=-50.0, context_tokens=160))
+    with pytest.raises(WindowFullError):
+        list(hear_file(session, MemoryInput("long.wav", sound(40, seed=1))))
+    session.reset()
+    again = list(hear_file(session, MemoryInput("short.wav", sound(3, seed=2))))
+    fresh = Session(engine, SessionOptions(sampling=GREEDY, eagerness=-50.0, context_tokens=160))
+    expected = list(hear_file(fresh, MemoryInput("short.wav", sound(3, seed=2))))
+    assert probabilities(again) == pytest.approx(probabilities(expected), abs=1e-4)
+    assert len(probabilities(again)) == 6
+
+
+def test_a_reset_during_a_reply_cuts_it(engine: Engine) -> None:
+    session = Session(engine, SessionOptions(sampling=GREEDY))
+    next(event for event in session.feed(sound(12)) if isinstance(event, TextPiece))
+    session.reset()
+    events = [*session.feed(sound(4)), *session.end_input()]
+    assert replies(events)[0].truncated
+    assert session.tally.chunks == 16
+
+
+def test_live_after_a_file_is_live(engine: Engine) -> None:
+    mixed = Session(engine, SessionOptions(sampling=GREEDY, eagerness=-50.0))
+    list(hear_file(mixed, MemoryInput("file.wav", sound(4))))
+    mixed.reset()
+    alone = Session(engine, SessionOptions(sampling=GREEDY, eagerness=-50.0))
+    p_speak = [
+        probabilities(list(hear_live(session, MemoryInput("live.wav", sound(9, seed=3))))) for session in (mixed, alone)
+    ]
+    assert p_speak[0] == pytest.approx(p_speak[1], abs=1e-4)
+    assert len(p_speak[0]) == 12
+
+
+def test_a_file_left_half_way_leaves_nothing_behind(engine: Engine) -> None:
+    session = Session(engine, SessionOptions(sampling=GREEDY, eagerness=-50.0))
+    for event in hear_file(session, MemoryInput("left.wav", sound(20.5))):
+        if isinstance(event, ChunkDecided):
+            break
+    quiet = MemoryInput("quiet.wav", np.zeros(2 * CHUNK_SAMPLES, np.float32))
+    rest = [event for event in hear_file(session, quiet, 0.0) if isinstance(event, ChunkDecided) and event.round == 2]
+    assert [(event.chunk, event.level_db) for event in rest][-2:] == [
+        (rest[-2].chunk, -120.0),
+        (rest[-1].chunk, -120.0),
+    ]
+    assert sum(event.level_db == -120.0 for event in rest) == 2
+
+
+def test_a_file_is_heard_several_chunks_at_a_time(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    passes: list[int] = []
+    listen = Decoder.listen
+
+    def counting(decoder: Decoder, chunks: list[torch.Tensor]) -> Decisions:
+        passes.append(len(chunks))
+        return listen(decoder, chunks)
+
+    monkeypatch.setattr(Decoder, "listen", counting)
+    session = Session(engine, SessionOptions(sampling=GREEDY, eagerness=-50.0))
+    with AudioInput(GOLDEN / "audio" / "sample02_02.wav") as source:
+        list(hear_file(session, source))
+    assert sum(passes) == session.tally.chunks == 31
+    assert len(passes) <= 8
+    assert max(passes) == 8
+
+
+def probabilities(events: list[Event]) -> list[float]:
+    return [event.p_speak for event in events if isinstance(event, ChunkDecided)]
+
+
+def test_samples_of_another_kind_are_refused(engine: Engine) -> None:
+    session = Session(engine)
+    for wrong in (np.zeros(5), np.zeros(5, np.int16), np.zeros((5, 2), np.float32)):
+        with pytest.raises(UsageError, match="float32"):
+            session.feed(wrong)  # type: ignore[arg-type]
+    buffer = sound(3, seed=9)
+    kept = buffer.copy()
+    session.feed(buffer)
+    buffer[:] = 0  # as a microphone reuses its buffer
+    fresh = Session(engine)
+    assert without_times(list(session.feed(kept))) == without_times([*fresh.feed(kept), *fresh.feed(kept)])
+
+
 def test_a_window_that_makes_no_sense_is_refused(engine: Engine) -> None:
-    for positions, word in ((50, "small"), (5_000, "more than")):
+    for positions, word in ((0, "small"), (50, "small"), (5_000, "more than")):
         with pytest.raises(UsageError, match=word):
             Session(engine, SessionOptions(context_tokens=positions))
-    impossible: list[dict[str, Any]] = [{"eagerness": float("nan")}, {"max_reply_tokens": 0}, {"lookahead_chunks": 0}]
+    impossible: list[dict[str, Any]] = [
+        {"eagerness": float("nan")},
+        {"eagerness": 1e39},
+        {"max_reply_tokens": 0},
+        {"lookahead_chunks": 0},
+        {"on_full": "slide"},
+    ]
     for wrong in impossible:
         with pytest.raises(UsageError):
             SessionOptions(**wrong)
@@ -287,6 +377,9 @@ def test_bfloat16_runs_and_mostly_agrees(make_checkpoint: Callable[..., object],
         events = heard(Session(model, SessionOptions(sampling=GREEDY, max_reply_tokens=4)), sound(20))
         decisions.append([event.p_speak for event in events if isinstance(event, ChunkDecided)])
     np.testing.assert_allclose(decisions[0][:4], decisions[1][:4], atol=0.2)
+    passes = [SessionOptions(sampling=GREEDY, max_reply_tokens=4, lookahead_chunks=n) for n in (1, 8)]
+    single, batched = (probabilities(heard(Session(half, options), sound(8))) for options in passes)
+    np.testing.assert_allclose(single[:4], batched[:4], atol=0.05)
 
 
 def test_a_source_is_not_heard_on_after_the_session_has_ended(engine: Engine) -> None:
