@@ -138,3 +138,11 @@ def test_off_a_terminal_nothing_moves(environ: dict[str, str]) -> None:
 def test_a_dumb_terminal_is_not_live() -> None:
     with terminal() as term:
         assert not is_live(Console(file=term.file, _environ={"TERM": "dumb"}))
+
+
+def test_the_curious_are_told_more() -> None:
+    for verbose in (False, True):
+        with terminal() as term, closing(LiveDisplay(term.console, verbose)) as display:
+            for event in story():
+                display.handle(event)
+        assert ("first text after" in term.sent) == verbose

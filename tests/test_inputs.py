@@ -15,6 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from audio_interaction_cli.audio import BLOCK_SAMPLES
 from audio_interaction_cli.errors import AudioFileError, UsageError
 from audio_interaction_cli.framing import Samples
 from audio_interaction_cli.inputs import AudioInput, MemoryInput, Source, expand
@@ -220,13 +221,13 @@ def test_folders_that_hold_nothing_to_hear(tmp_path: Path) -> None:
 
 
 @settings(deadline=None)
-@given(st.integers(0, 40_000), st.sampled_from([np.float16, np.float32, np.float64]))
+@given(st.integers(0, 250_000), st.sampled_from([np.float16, np.float32, np.float64]))
 def test_samples_in_memory(length: int, kind: type[np.floating]) -> None:
     samples = np.linspace(-1, 1, length).astype(kind)
     source = MemoryInput("memory", samples)
     for _ in range(2):
         blocks = [*source.blocks()]
-        assert all(block.dtype == np.float32 and 0 < len(block) <= 8_000 for block in blocks)
+        assert all(block.dtype == np.float32 and 0 < len(block) <= BLOCK_SAMPLES for block in blocks)
         np.testing.assert_array_equal(np.concatenate([np.zeros(0), *blocks]), samples.astype(np.float32))
     source.close()
 
