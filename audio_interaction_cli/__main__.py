@@ -1,5 +1,17 @@
-"""`python -m audio_interaction_cli` is `ai-cli`."""
+"""The start of `ai-cli` and of `python -m audio_interaction_cli`: an interruption is quiet from the first moment."""
 
-from audio_interaction_cli.cli import main
+import sys
 
-main()
+
+def main() -> None:
+    """Run the command line of `sys.argv`."""
+    try:
+        from audio_interaction_cli import cli
+
+        cli.main()
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+if __name__ == "__main__":
+    main()

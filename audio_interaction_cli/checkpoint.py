@@ -30,10 +30,12 @@ TOWER_WEIGHTS = "*ChunkwisedEncoder"
 
 @dataclass(frozen=True, slots=True)
 class TensorHeader:
-    """Where a tensor lies and its shape, without its numbers."""
+    """Where a tensor lies and what it is, without its numbers."""
 
     file: Path
     shape: tuple[int, ...]
+    dtype: str
+    """As safetensors calls it: F32, BF16, I8 …"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,7 +117,9 @@ def headers(file: Path) -> dict[str, TensorHeader]:
     try:
         with safe_open(file, framework="np") as tensors:
             slices = {name: tensors.get_slice(name) for name in tensors.keys()}  # noqa: SIM118 - not a mapping
-            return {name: TensorHeader(file, tuple(part.get_shape())) for name, part in slices.items()}
+            return {
+                name: TensorHeader(file, tuple(part.get_shape()), part.get_dtype()) for name, part in slices.items()
+            }
     except (SafetensorError, OSError, ValueError) as error:
         raise damaged(file, error) from error
 

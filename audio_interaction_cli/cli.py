@@ -179,6 +179,14 @@ def main() -> None:
     except typer.TyperException as error:
         message = error.format_message()  # empty where the help was shown for want of a command
         status = _tell(UsageError(message, "ai-cli --help lists commands and options")) if message else ExitCode.USAGE
+    except SystemExit as error:  # how the library ends where the reader of its help has gone
+        if not isinstance(error.__context__, BrokenPipeError):
+            raise
+        abandon_stdout()
+        status = ExitCode.OK
+    except OSError as error:
+        abandon_stdout()
+        status = _tell(AiCliError(f"cannot read or write: {error.strerror or error}"))
     except Exception as error:
         status = _tell(AiCliError(f"unexpected: {error!r}", "this is a fault of ai-cli; --debug shows where"))
     sys.exit(status)

@@ -14,6 +14,7 @@ from typing import NamedTuple
 import torch
 
 from audio_interaction_cli.engine import Engine
+from audio_interaction_cli.errors import CheckpointError
 from audio_interaction_cli.lm import Cache
 from audio_interaction_cli.protocol import BLOCK_POSITIONS, CHUNK_FRAMES, CHUNK_POSITIONS
 from audio_interaction_cli.sampling import Sampler, Sampling
@@ -83,6 +84,7 @@ class Decoder:
         base = self._cache.length
         hidden = self._lm(self._blocks(chunks), self._cache)[first::CHUNK_POSITIONS]
         logits = self._lm.logits(hidden, [self._ids.keep_silence, self._ids.text_begin]).cpu()
+        _check_finite(logits)
         logits[:, 1] += self._eagerness
         speaks = next((n for n, pair in enumerate(logits) if self._sampler.choose(pair) == 1), None)
         decided = len(chunks) if speaks is None else speaks + 1
@@ -115,6 +117,7 @@ class Decoder:
         if self.observe:
             self.observe(hidden)
         logits = self._lm.logits(hidden).cpu()
+        _check_finite(logits)
         mask = self._engine.masks[self._state]
         self.illegal_tops += bool(mask[logits.argmax()] < 0)
         return self._choose(self._sampler.choose(logits + mask))
@@ -140,3 +143,11 @@ class Decoder:
             tops = self._lm.logits(torch.stack(self._unaudited)).argmax(-1).cpu()
             self.illegal_tops += int((self._engine.masks[State.LISTENING][tops] < 0).sum())
             self._unaudited = []
+
+
+def _check_finite(logits: torch.Tensor) -> None:
+    if not logits.isfinite().all():
+        raise CheckpointError(
+            "the model computes numbers that are not finite",
+            "its weights are damaged, or need a wider format: try --dtype float32",
+        )

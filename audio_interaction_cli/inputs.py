@@ -155,7 +155,9 @@ def _listed(folder: str) -> list[str]:
             sequence = json.loads(file.read())
     except (OSError, ValueError, RecursionError) as error:
         raise AudioFileError(f"{SEQUENCE_FILE} in it cannot be read ({error})") from error
-    if not isinstance(sequence, list) or not sequence or not all(isinstance(name, str) for name in sequence):
+    if sequence == []:
+        raise AudioFileError(f"{SEQUENCE_FILE} in it lists no files")
+    if not isinstance(sequence, list) or not all(isinstance(name, str) for name in sequence):
         raise AudioFileError(
             f"{SEQUENCE_FILE} in it is not a list of paths", 'it should look like ["first.wav", "second.mp3"]'
         )

@@ -4,6 +4,7 @@ Pre-norm, grouped-query attention, SwiGLU, untied head. Parameter names are thos
 weights only; a conversation's state is its `Cache`. Knows positions, nothing of what they stand for.
 """
 
+from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any, NamedTuple, Self
@@ -26,6 +27,8 @@ IMPLEMENTED = {
     "final_logit_softcapping": None, "latent_attention": None, "scale_embeddings": False,
     "mlp_class_name": "LLaMAMLP", "n_expert": 0, "tie_word_embeddings": False,
 }  # fmt: skip
+# No such model has more; a damaged number must not take minutes to be found out.
+LARGEST = defaultdict(lambda: 10_000_000, n_layer=1_000)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,8 +58,8 @@ class LmConfig:
         for field in fields(cls):
             value = values.get(field.name)
             allowed = (int, float) if field.type is float else int
-            if isinstance(value, bool) or not isinstance(value, allowed) or value <= 0:
-                raise CheckpointError(f"model_config.yaml needs a positive number as {field.name}, not {value!r}")
+            if isinstance(value, bool) or not isinstance(value, allowed) or not 0 < value <= LARGEST[field.name]:
+                raise CheckpointError(f"model_config.yaml has {value!r} as {field.name}, which makes no sense")
         config = cls(**{field.name: values[field.name] for field in fields(cls)})
         if config.n_head % config.n_query_groups or config.head_size % 2:
             raise CheckpointError("model_config.yaml: n_head, n_query_groups and head_size do not fit together")

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Literal, get_args
 
-from audio_interaction_cli.errors import UsageError
+from audio_interaction_cli.errors import CheckpointError, UsageError
 from audio_interaction_cli.protocol import CHUNK_POSITIONS, DEFAULT_CONTEXT_POSITIONS, SYSTEM_PROMPT
 from audio_interaction_cli.sampling import Sampling
 
@@ -35,6 +35,10 @@ class SessionOptions:
             raise UsageError(f"eagerness must be between -{MOST_EAGER} and {MOST_EAGER}, not {self.eagerness}")
         if self.on_full not in get_args(OnFull):
             raise UsageError(f"on_full must be one of {', '.join(get_args(OnFull))}, not {self.on_full}")
+        try:
+            self.system_prompt.encode()
+        except UnicodeEncodeError as error:  # bytes of the command line that were no text
+            raise UsageError("the system prompt is not valid text") from error
         if self.max_reply_tokens < 1:
             raise UsageError(f"a reply must be allowed at least one token, not {self.max_reply_tokens}")
         if self.lookahead_chunks < 1:
@@ -48,6 +52,8 @@ class SessionOptions:
         most = min(block_size, MOST_POSITIONS)
         if wanted > most:
             raise UsageError(f"a window of {wanted} positions is more than this model's {most}")
+        if wanted < least and self.context_tokens is None:
+            raise CheckpointError(f"the model's window of {wanted} positions cannot hold its prompt and one chunk")
         if wanted < least:
             raise UsageError(f"a window of {wanted} positions is too small", f"prompt and one chunk need {least}")
         return wanted

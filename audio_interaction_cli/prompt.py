@@ -30,6 +30,7 @@ def _typed_lines() -> Iterator[str]:
     from prompt_toolkit.completion import PathCompleter
     from prompt_toolkit.history import FileHistory, History, InMemoryHistory
     from prompt_toolkit.output import create_output
+    from prompt_toolkit.utils import is_dumb_terminal
 
     history: History = InMemoryHistory()
     with suppress(OSError):  # a home that cannot be written to only costs the history
@@ -40,7 +41,7 @@ def _typed_lines() -> Iterator[str]:
         history=history,
         completer=PathCompleter(expanduser=True),
         complete_while_typing=False,
-        output=create_output(always_prefer_tty=True),
+        output=None if is_dumb_terminal() else create_output(always_prefer_tty=True),
     )
     with suppress(EOFError):
         while True:

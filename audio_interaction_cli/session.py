@@ -36,6 +36,8 @@ from audio_interaction_cli.protocol import Emotion, seconds
 from audio_interaction_cli.text import Detokenizer
 from audio_interaction_cli.turns import Kind
 
+LOUDEST = 1e4  # far above full scale, far below what overflows
+
 
 @dataclass(slots=True)
 class Tally:
@@ -131,9 +133,11 @@ class Session:
         self._heard.clear()
 
     def feed(self, block: Samples) -> Iterator[Event]:
-        """Hear mono samples, float32 [n] at 16 kHz, any n. UsageError for another shape or dtype."""
+        """Hear mono samples, float32 [n] at 16 kHz, any n. UsageError for others."""
         if block.ndim != 1 or block.dtype != np.float32:
             raise UsageError(f"samples must be float32 [n], not {block.dtype} {list(block.shape)}")
+        if len(block) and not np.abs(block).max() <= LOUDEST:  # which NaN is not either
+            raise UsageError("samples must be finite, with full scale at 1")
         if not self.ended:
             self._ear.push(block)
         return self._work()
@@ -154,7 +158,7 @@ class Session:
         return self._context_changed("reset")
 
     def close(self) -> Iterator[Event]:
-        """End the session; a reply in progress is given as far as it came."""
+        """Give a reply in progress as far as it came, and complete the tally; the session may go on later."""
         self._events += self._cut_reply()
         self.decoder.audit()
         self.tally.illegal_tops += self.decoder.illegal_tops

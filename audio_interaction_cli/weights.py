@@ -61,8 +61,11 @@ def load_safetensors(
         other = other_name(name)
         plan[name] = other if other and name not in tensors and other[0] in tensors else (name, None)
     sources = {source for source, _ in plan.values()}
-    _check(module, {name: tensors[source].shape for name, (source, _) in plan.items() if source in tensors},
-           strangers=sorted(tensors.keys() - sources))  # fmt: skip
+    shapes = {name: tensors[source].shape for name, (source, _) in plan.items() if source in tensors}
+    _check(module, shapes, strangers=sorted(tensors.keys() - sources))
+    for name, header in tensors.items():
+        if not header.dtype.startswith(("F", "BF")):
+            raise _not_floating(name, header.dtype)
 
     parameters = module.state_dict()
     total = size_bytes(module)
@@ -118,9 +121,20 @@ def _unpickled(file: Path) -> Mapping[str, torch.Tensor]:
         ) from error
     except (RuntimeError, OSError, EOFError, ValueError, KeyError) as error:
         raise damaged(file, error) from error
-    if not isinstance(state, Mapping) or not all(isinstance(tensor, torch.Tensor) for tensor in state.values()):
+    if not isinstance(state, Mapping):
         raise CheckpointError(f"{file.name} is not a state dict: names and their tensors")
+    for name, tensor in state.items():
+        if not (isinstance(name, str) and isinstance(tensor, torch.Tensor) and tensor.layout == torch.strided):
+            raise CheckpointError(f"{file.name} is not a state dict: names and their tensors")
+        if not tensor.is_floating_point():
+            raise _not_floating(name, str(tensor.dtype))
     return state
+
+
+def _not_floating(name: str, dtype: str) -> CheckpointError:
+    return CheckpointError(
+        f"the checkpoint's {name} is {dtype}, not floating-point", "quantized checkpoints cannot be read"
+    )
 
 
 def _check(module: nn.Module, shapes: Mapping[str, tuple[int, ...]], strangers: list[str]) -> None:

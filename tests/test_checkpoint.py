@@ -164,6 +164,19 @@ def add_tensor(folder: Path) -> None:
     save_file({**merged(folder), "lm_head.bias": torch.zeros(4)}, folder / "model.safetensors")
 
 
+def integers(folder: Path) -> None:
+    tensors = merged(folder)
+    name = "transformer.h.0.norm_1.weight"
+    save_file({**tensors, name: tensors[name].to(torch.int8)}, folder / "model.safetensors")
+
+
+def edit_tower_config(folder: Path, **changes: object) -> None:
+    file = folder / "qwen25OmniConfig" / "config.json"
+    config = json.loads(file.read_text())
+    config["thinker_config"]["audio_config"] |= changes
+    replace(file, json.dumps(config).encode())
+
+
 def edit_tower(folder: Path, change: Callable[[dict[str, Any]], object]) -> None:
     state = torch.load(folder / TOWER, weights_only=True)
     changed = change(state)
@@ -214,6 +227,22 @@ BROKEN: dict[str, tuple[Callable[[Path], object], str]] = {
         lambda folder: edit_tower(folder, lambda s: {**s, "ln_post.bias": torch.zeros(7)}),
         r"ln_post\.bias has shape \[7\]",
     ),
+    "numbers that are not floating": (integers, r"norm_1\.weight is I8, not floating-point"),
+    "tower of integers": (
+        lambda folder: edit_tower(folder, lambda s: {**s, "ln_post.bias": torch.zeros(48, dtype=torch.int8)}),
+        r"ln_post\.bias is torch\.int8",
+    ),
+    "tower with a number for a name": (
+        lambda folder: edit_tower(folder, lambda s: dict([*s.items(), (5, torch.zeros(1))])),
+        "state dict",
+    ),
+    "tower of sparse tensors": (
+        lambda folder: edit_tower(folder, lambda s: {**s, "ln_post.bias": torch.zeros(48).to_sparse()}),
+        TOWER,
+    ),
+    "a million layers": (lambda folder: edit_config(folder, n_layer=1_000_000), "n_layer"),
+    "tower without heads": (lambda folder: edit_tower_config(folder, encoder_attention_heads=0), "make no sense"),
+    "tower of a million layers": (lambda folder: edit_tower_config(folder, encoder_layers=1_000_000), "make no sense"),
     "no tower configuration": (lambda folder: shutil.rmtree(folder / "qwen25OmniConfig"), "config.json is missing"),
     "other tower configuration": (
         lambda folder: replace(folder / "qwen25OmniConfig" / "config.json", b'{"thinker_config": {}}'),

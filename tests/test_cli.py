@@ -398,6 +398,9 @@ def test_streams_that_are_closed_or_full_before_it_begins(folder: Path) -> None:
         f"{tool} interactive --checkpoint {folder} <&-": 0,
         f"{tool} run --json --bogus x >/dev/full": 2,
         f"set -o pipefail; {tool} run --json --bogus x | true": 2,
+        f"set -o pipefail; {tool} --version | true": 0,
+        f"set -o pipefail; {tool} run --help | head -c 1": 0,
+        f"{tool} --version >/dev/full": 1,
     }.items():
         done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=False)
         assert done.returncode == status, (command, done.stderr)

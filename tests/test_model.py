@@ -155,7 +155,8 @@ def test_legacy_rows_are_put_in_order() -> None:
     [("norm_class_name", "LayerNorm"), ("rotary_percentage", 0.5), ("sliding_window_size", 1024), ("n_expert", 8),
      ("parallel_residual", True), ("attn_bias", False), ("attention_logit_softcapping", 50.0), ("norm_qk", True),
      ("rope_adjustments", {"factor": 8.0}), ("mlp_class_name", "GemmaMLP"),
-     ("n_layer", 0), ("n_layer", "three"), ("n_embd", None), ("n_head", 5), ("n_query_groups", True),
+     ("n_layer", 0), ("n_layer", 10**6), ("n_embd", 10**12), ("n_layer", "three"), ("n_embd", None), ("n_head", 5),
+     ("n_query_groups", True),
      ("norm_eps", "x")],
 )  # fmt: skip
 def test_a_configuration_that_is_not_implemented_is_refused(field: str, value: object) -> None:

@@ -11,10 +11,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from audio_interaction_cli import checkpoint
 from audio_interaction_cli.conversation import hear_file, hear_live
 from audio_interaction_cli.decoding import Decisions, Decoder
 from audio_interaction_cli.engine import Engine
-from audio_interaction_cli.errors import UsageError, WindowFullError
+from audio_interaction_cli.errors import CheckpointError, UsageError, WindowFullError
 from audio_interaction_cli.events import ChunkDecided, ContextChanged, Event, Reply, TextPiece
 from audio_interaction_cli.framing import Samples
 from audio_interaction_cli.inputs import AudioInput, MemoryInput
@@ -336,12 +337,23 @@ def test_samples_of_another_kind_are_refused(engine: Engine) -> None:
     for wrong in (np.zeros(5), np.zeros(5, np.int16), np.zeros((5, 2), np.float32)):
         with pytest.raises(UsageError, match="float32"):
             session.feed(wrong)  # type: ignore[arg-type]
+    for value in (np.nan, np.inf, 1e30):
+        with pytest.raises(UsageError, match="finite"):
+            session.feed(np.full(5, value, np.float32))
     buffer = sound(3, seed=9)
     kept = buffer.copy()
     session.feed(buffer)
     buffer[:] = 0  # as a microphone reuses its buffer
     fresh = Session(engine)
     assert without_times(list(session.feed(kept))) == without_times([*fresh.feed(kept), *fresh.feed(kept)])
+
+
+def test_weights_that_are_not_numbers_are_told(make_checkpoint: Callable[..., Any]) -> None:
+    engine = Engine.load(checkpoint.read(make_checkpoint("--seed", "1", "--silence-bias=0"), "copy"), dtype="float32")
+    engine.lm.transformer.ln_f.weight.data.fill_(torch.nan)
+    for sampling in (GREEDY, Sampling()):
+        with pytest.raises(CheckpointError, match="not finite"):
+            list(Session(engine, SessionOptions(sampling=sampling)).feed(sound(3)))
 
 
 def test_a_window_that_makes_no_sense_is_refused(engine: Engine) -> None:
@@ -354,6 +366,7 @@ def test_a_window_that_makes_no_sense_is_refused(engine: Engine) -> None:
         {"max_reply_tokens": 0},
         {"lookahead_chunks": 0},
         {"on_full": "slide"},
+        {"system_prompt": "\udcff"},
     ]
     for wrong in impossible:
         with pytest.raises(UsageError):
@@ -367,8 +380,6 @@ def test_facts_of_the_session(engine: Engine) -> None:
 
 
 def test_bfloat16_runs_and_mostly_agrees(make_checkpoint: Callable[..., object], engine: Engine) -> None:
-    from audio_interaction_cli import checkpoint
-
     folder = make_checkpoint("--seed", "1", "--silence-bias=0")
     half = Engine.load(checkpoint.read(folder, "half"), device="cpu", dtype="bfloat16")  # type: ignore[arg-type]
     assert half.lm.lm_head.weight.dtype is torch.bfloat16
