@@ -28,7 +28,7 @@ class SessionOptions:
     on_full: OnFull = "stop"
     max_reply_tokens: int = 512
     lookahead_chunks: int = 8
-    """How many chunks that are already there share one pass; 1 goes one by one."""
+    """How many chunks that are already there share one pass at most; 1 goes one by one."""
 
     def __post_init__(self) -> None:
         if not abs(self.eagerness) <= MOST_EAGER:

@@ -87,6 +87,7 @@ class Session:
         self._engine = engine
         self._ear = Ear(engine.tower)
         self._heard: deque[HeardChunk] = deque()
+        self._lookahead_chunks = 1
         self._events: deque[Event] = deque()
         self._reply: _ReplyInProgress | None = None
         self._chunks = 0  # in this session
@@ -173,7 +174,7 @@ class Session:
                 continue
             if self.ended:
                 return
-            if (room := self.options.lookahead_chunks - len(self._heard)) > 0:
+            if (room := self._lookahead_chunks - len(self._heard)) > 0:
                 self._heard.extend(self._ear.take(room))
             if not self._heard:
                 return
@@ -202,7 +203,7 @@ class Session:
     def _listen(self) -> list[Event]:
         """Decide on the chunks heard, up to the first that is answered."""
         began = time.perf_counter()
-        count = min(len(self._heard), self.decoder.fitting_chunks)
+        count = min(len(self._heard), self._lookahead_chunks, self.decoder.fitting_chunks)
         decisions = self.decoder.listen([self._heard[n].frames for n in range(count)])
         step_ms = (time.perf_counter() - began) * 1000 / len(decisions.p_speak)
         last = len(decisions.p_speak) - 1
@@ -210,6 +211,9 @@ class Session:
             self._decided(self._heard.popleft(), decisions.speaks and n == last, p_speak, step_ms)
             for n, p_speak in enumerate(decisions.p_speak)
         ]
+        # Whoever speaks often makes work beyond the first reply in vain; whoever is silent does not.
+        longer = min(2 * self._lookahead_chunks, self.options.lookahead_chunks)
+        self._lookahead_chunks = 1 if decisions.speaks else longer
         if decisions.speaks:
             self.tally.replies += 1
             detokenizer = Detokenizer(self._engine.tokenizer)

@@ -324,8 +324,8 @@ def test_a_file_is_heard_several_chunks_at_a_time(engine: Engine, monkeypatch: p
     with AudioInput(GOLDEN / "audio" / "sample02_02.wav") as source:
         list(hear_file(session, source))
     assert sum(passes) == session.tally.chunks == 31
-    assert len(passes) <= 8
-    assert max(passes) == 8
+    assert len(passes) <= 10
+    assert passes[:5] == [1, 2, 4, 8, 8]
 
 
 def probabilities(events: list[Event]) -> list[float]:
