@@ -34,7 +34,7 @@ def hear_file(session: Session, source: Source, tail_silence_s: float = TAIL_SIL
     far as it goes; then its AudioFileError is raised. WindowFullError if the session ends before the source.
     """
     if session.ended:
-        raise _full(session, source, 0.0)
+        _tell_what_is_missing(session, source, session.t, None)
     samples, mel = _survey(source)
     tail = _silence(tail_silence_s)
     chunks = _chunks(samples) + _chunks(len(tail))
@@ -45,18 +45,7 @@ def hear_file(session: Session, source: Source, tail_silence_s: float = TAIL_SIL
     session.begin_input(silence_mel())
     yield from session.feed(tail)
     yield from session.end_input()
-    if session.ended:
-        raise _full(session, source, session.t - began_s)
-    if damage:
-        raise damage
-
-
-def _full(session: Session, source: Source, heard_s: float) -> WindowFullError:
-    return WindowFullError(
-        f"{source.name}: {heard_s:.1f} s of it were heard, "
-        f"then the session's window of {session.context_tokens} positions was full",
-        "--on-full reset goes on with an empty memory, --separate gives each file a session of its own",
-    )
+    _tell_what_is_missing(session, source, began_s, damage)
 
 
 def hear_live(session: Session, source: Source, tail_silence_s: float = TAIL_SILENCE_S) -> Iterator[Event]:
@@ -67,8 +56,17 @@ def hear_live(session: Session, source: Source, tail_silence_s: float = TAIL_SIL
     damage = yield from _heard(session, source)
     yield from session.feed(_silence(tail_silence_s))
     yield from session.end_input()
+    _tell_what_is_missing(session, source, began_s, damage)
+
+
+def _tell_what_is_missing(session: Session, source: Source, began_s: float, damage: AudioFileError | None) -> None:
+    """Raise the error for what of the source was not heard, if anything."""
     if session.ended:
-        raise _full(session, source, session.t - began_s)
+        raise WindowFullError(
+            f"{source.name}: {session.t - began_s:.1f} s of it were heard, "
+            f"then the session's window of {session.context_tokens} positions was full",
+            "--on-full reset goes on with an empty memory, --separate gives each file a session of its own",
+        )
     if damage:
         raise damage
 

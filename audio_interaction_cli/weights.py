@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
+from warnings import catch_warnings
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -113,7 +114,10 @@ def load_tower(module: nn.Module, file: Path, ignored: tuple[str, ...], progress
 def _unpickled(file: Path) -> Mapping[str, torch.Tensor]:
     """A pickle is read with `weights_only`: what would run code is refused, never run."""
     try:
-        state = torch.load(file, map_location="cpu", weights_only=True, mmap=True)
+        with file.open("rb") as opened:
+            in_old_format = opened.read(1) == pickle.PROTO  # not a zip archive, so it cannot be mapped
+        with catch_warnings(action="ignore"):  # torch muses about odd pickles before it refuses them
+            state = torch.load(file, map_location="cpu", weights_only=True, mmap=not in_old_format)
     except pickle.UnpicklingError as error:
         raise CheckpointError(
             f"{file.name} holds more than tensors and was not opened: it could run code",

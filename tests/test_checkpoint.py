@@ -114,6 +114,13 @@ def test_tower_as_safetensors_is_preferred(copy: Path, engine: Engine) -> None:
     assert_equal_weights(load(copy), engine)
 
 
+def test_tower_in_the_old_format_of_torch(copy: Path, engine: Engine) -> None:
+    state = torch.load(copy / TOWER, weights_only=True)
+    (copy / TOWER).unlink()
+    torch.save(state, copy / TOWER, _use_new_zipfile_serialization=False)
+    assert_equal_weights(load(copy), engine)
+
+
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
 def test_any_number_format_in_the_files(make_checkpoint: Callable[..., Path], dtype: str) -> None:
     folder = make_checkpoint("--seed", "1", "--silence-bias=0", "--dtype", dtype, "--shards", "3")
