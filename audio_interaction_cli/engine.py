@@ -16,7 +16,7 @@ from audio_interaction_cli.protocol import PUBLISHED_TOKEN_IDS, TokenIds
 from audio_interaction_cli.text import TextTokenizer
 from audio_interaction_cli.tower import TRAINING_ONLY, Tower, read_config
 from audio_interaction_cli.turns import Grammar, State
-from audio_interaction_cli.weights import Progress, enough_memory, load_safetensors, load_tower, materialise, size_bytes
+from audio_interaction_cli.weights import Progress, load_safetensors, load_tower, size_bytes
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 SMALL_PARAMETERS = 100_000_000  # below this, float32 is no slower on a CPU and exact
@@ -71,12 +71,9 @@ class Engine:
         tower.to(number)
         lm.to(number)
         tower_bytes, total_bytes = size_bytes(tower), size_bytes(tower) + size_bytes(lm)
-        with enough_memory(total_bytes, place):
-            for module in (tower, lm):
-                materialise(module, place)
-        load_tower(tower, checkpoint.tower_weights, TRAINING_ONLY, lambda done, _: progress(done, total_bytes))
+        load_tower(tower, place, checkpoint.tower_weights, TRAINING_ONLY, lambda done, _: progress(done, total_bytes))
         tensors = {k: v for k, v in checkpoint.lm_tensors.items() if k.startswith(TENSOR_PREFIXES)}
-        load_safetensors(lm, tensors, lambda done, _: progress(tower_bytes + done, total_bytes), lm.other_name)
+        load_safetensors(lm, place, tensors, lambda done, _: progress(tower_bytes + done, total_bytes), lm.other_name)
         return cls(checkpoint.name, place, number, tower, lm, tokenizer)
 
     @cached_property

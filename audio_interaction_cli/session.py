@@ -205,11 +205,11 @@ class Session:
         began = time.perf_counter()
         count = min(len(self._heard), self._lookahead_chunks, self.decoder.fitting_chunks)
         decisions = self.decoder.listen([self._heard[n].frames for n in range(count)])
-        step_ms = (time.perf_counter() - began) * 1000 / len(decisions.p_speak)
-        last = len(decisions.p_speak) - 1
+        decided = len(decisions.p_speak)
+        step_ms = (time.perf_counter() - began) * 1000 / decided
         events: list[Event] = [
-            self._decided(self._heard.popleft(), decisions.speaks and n == last, p_speak, step_ms)
-            for n, p_speak in enumerate(decisions.p_speak)
+            self._decided(self._heard.popleft(), decisions.speaks and n == decided, p_speak, step_ms)
+            for n, p_speak in enumerate(decisions.p_speak, start=1)
         ]
         # Whoever speaks often makes work beyond the first reply in vain; whoever is silent does not.
         longer = min(2 * self._lookahead_chunks, self.options.lookahead_chunks)

@@ -25,10 +25,13 @@ OtherName = Callable[[str], tuple[str, torch.Tensor] | None]
 """A parameter's other name in a file, and the row order that brings it into the module's."""
 
 
-def materialise(module: nn.Module, device: torch.device) -> None:
-    """Give a module made on the meta device its (uninitialised) memory."""
-    module.to_empty(device=device)
+def _materialise(module: nn.Module, device: torch.device) -> Mapping[str, torch.Tensor]:
+    """Give a module made on the meta device its (uninitialised) memory, and return its parameters."""
+    with enough_memory(size_bytes(module), device):
+        module.to_empty(device=device)
     module.requires_grad_(False).eval()
+    parameters: Mapping[str, torch.Tensor] = module.state_dict()
+    return parameters
 
 
 @contextmanager
@@ -52,11 +55,15 @@ def size_bytes(module: nn.Module) -> int:
 
 def load_safetensors(
     module: nn.Module,
+    device: torch.device,
     tensors: Mapping[str, TensorHeader],
     progress: Progress,
     other_name: OtherName = lambda _: None,
 ) -> None:
-    """Fill `module` from the files that hold `tensors`; CheckpointError if they are not what it needs."""
+    """Fill `module`, made on the meta device, from the files that hold `tensors`.
+
+    CheckpointError if they are not what it needs, OutOfMemoryError if the device cannot hold it.
+    """
     plan: dict[str, tuple[str, torch.Tensor | None]] = {}
     for name in module.state_dict():
         other = other_name(name)
@@ -68,7 +75,7 @@ def load_safetensors(
         if not header.dtype.startswith(("F", "BF")):
             raise _not_floating(name, header.dtype)
 
-    parameters = module.state_dict()
+    parameters = _materialise(module, device)
     total = size_bytes(module)
 
     def read(name: str) -> int:
@@ -83,8 +90,7 @@ def load_safetensors(
         return int(parameters[name].nbytes)
 
     done = 0
-    on_cpu = all(parameter.device.type == "cpu" for parameter in parameters.values())
-    pool = ThreadPoolExecutor(max_workers=min(4, os.cpu_count() or 1) if on_cpu else 1)
+    pool = ThreadPoolExecutor(max_workers=min(4, os.cpu_count() or 1) if device.type == "cpu" else 1)
     try:
         for count in pool.map(read, parameters):
             done += count
@@ -93,15 +99,18 @@ def load_safetensors(
         pool.shutdown(cancel_futures=True)  # an interruption does not wait for the rest
 
 
-def load_tower(module: nn.Module, file: Path, ignored: tuple[str, ...], progress: Progress) -> None:
-    """Fill `module` from a state dict, safetensors or a pickle of nothing but tensors."""
+def load_tower(
+    module: nn.Module, device: torch.device, file: Path, ignored: tuple[str, ...], progress: Progress
+) -> None:
+    """As `load_safetensors`, from one file: safetensors or a pickled state dict of nothing but tensors."""
     if file.suffix == ".safetensors":
         kept = {name: header for name, header in headers(file).items() if not name.startswith(ignored)}
-        return load_safetensors(module, kept, progress)
+        return load_safetensors(module, device, kept, progress)
     state = {name: tensor for name, tensor in _unpickled(file).items() if not name.startswith(ignored)}
-    parameters = module.state_dict()
-    shapes = {name: tuple(state[name].shape) for name in parameters if name in state}
-    _check(module, shapes, strangers=sorted(state.keys() - parameters.keys()))
+    needed = module.state_dict().keys()
+    shapes = {name: tuple(state[name].shape) for name in needed if name in state}
+    _check(module, shapes, strangers=sorted(state.keys() - needed))
+    parameters = _materialise(module, device)
     total = size_bytes(module)
     done = 0
     for name, parameter in parameters.items():
