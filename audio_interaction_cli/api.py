@@ -32,7 +32,7 @@ def run_inference(
 ) -> list[Reply]:
     """Hear audio files, or folders of them, in one session and return the replies, in order.
 
-    checkpoint_dir: folder or downloaded hub id; None takes ./checkpoints, else the hub cache.
+    checkpoint_dir: folder, downloaded hub id or "demo"; None takes ./checkpoints, else the hub cache, else the demo.
     audio_paths: what to hear. None asks for one path after another, `rounds` times or to the end of input,
         and prints the replies; a path that cannot be read is then reported and asked for again.
     device, dtype: see `Engine.load`. options: sampling, prompt and window, see `SessionOptions`.

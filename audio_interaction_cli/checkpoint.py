@@ -1,14 +1,14 @@
-"""Finds a checkpoint folder and reads what it says of itself: configurations and tensor headers.
+"""Finds a checkpoint folder and reads what it says of itself: configurations, token ids and tensor headers.
 
-Knows the published layout in all its variants. Reads no weights and imports no torch; every problem is a
-`CheckpointError`.
+Knows the published layout in all its variants, and the small demo checkpoint that comes with the package. Reads no
+weights and imports no torch; every problem is a `CheckpointError`.
 """
 
 import json
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -16,16 +16,21 @@ import yaml
 from safetensors import SafetensorError, safe_open
 
 from audio_interaction_cli.errors import CheckpointError
+from audio_interaction_cli.protocol import PUBLISHED_TOKEN_IDS, SYSTEM_PROMPT, TokenIds
 
 HUB_IDS = ("zhifeixie/Audio-Interaction", "zhifeixie/AudioInteraction", "zhifeixie/AudioInteraction-2M")
 DOWNLOAD = f"hf download {HUB_IDS[0]} --local-dir checkpoints"
 LOCAL_FOLDER = Path("checkpoints")
+DEMO = "demo"
+DEMO_FOLDER = Path(__file__).parent / "demo"
 
 LM_CONFIG = "model_config.yaml"
 LM_INDEX = "model.safetensors.index.json"
 TOKENIZER = "tokenizer.json"
 TOWER_CONFIGS = ("qwen25OmniConfig/config.json", "qwen_2_5_omni_config/config.json")
 TOWER_WEIGHTS = "*ChunkwisedEncoder"
+PROTOCOL = "protocol.json"  # token ids and prompt, of checkpoints that have their own
+UNDERSTANDS = "understands.json"  # of checkpoints that know but a closed set
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,25 +56,38 @@ class Checkpoint:
     """`thinker_config.audio_config` of the nested configuration."""
     tower_weights: Path
     tokenizer: Path
+    token_ids: TokenIds
+    system_prompt: str
 
 
 def find(named: str | None) -> Checkpoint:
-    """The checkpoint that was named, else the first one found: ./checkpoints, then the hub cache.
+    """The checkpoint that was named, else the first one found: ./checkpoints, the hub cache, the built-in demo.
 
-    `named` is a folder or the id of a hub repository downloaded before. A named checkpoint is never
-    replaced by another. CheckpointError if there is none, or if the one found is not usable.
+    `named` is a folder, the id of a hub repository downloaded before, or "demo" (a folder of that name is
+    ./demo). A named checkpoint is never replaced by another. CheckpointError if the one found is not usable.
     """
     if named is not None:
-        return read(_named_folder(named), named)
+        return read(_demo_folder() if named == DEMO else _named_folder(named), named)
     if os.path.exists(LOCAL_FOLDER / LM_CONFIG):
         return read(LOCAL_FOLDER, str(LOCAL_FOLDER))
     for hub_id in HUB_IDS:
         if folder := _cached_folder(hub_id):
             return read(folder, hub_id)
-    raise CheckpointError(
-        "no checkpoint: there is none in ./checkpoints and none in the hub cache",
-        f"name one with --checkpoint, or fetch it: {DOWNLOAD}",
-    )
+    return read(_demo_folder(), DEMO)
+
+
+def samples() -> Path:
+    """The folder of recordings that come with the built-in demo."""
+    return _demo_folder() / "samples"
+
+
+def _demo_folder() -> Path:
+    if not os.path.isdir(DEMO_FOLDER):
+        raise CheckpointError(
+            "the built-in demo is missing from this installation",
+            f"name a checkpoint with --checkpoint, or fetch the real one: {DOWNLOAD}",
+        )
+    return DEMO_FOLDER
 
 
 def _named_folder(named: str) -> Path:
@@ -101,14 +119,18 @@ def _cached_folder(hub_id: str) -> Path | None:
 
 def read(folder: Path, name: str) -> Checkpoint:
     """Read all configurations and headers of `folder`; `name` is what messages call it."""
+    lm_config = mapping(_parse_yaml(_existing(folder, LM_CONFIG)), LM_CONFIG)
+    token_ids, system_prompt = _protocol(folder, lm_config)
     return Checkpoint(
         name=name,
         folder=folder,
-        lm_config=_mapping(_parse_yaml(_existing(folder, LM_CONFIG)), LM_CONFIG),
+        lm_config=lm_config,
         lm_tensors=_headers(_weight_files(folder)),
         tower_config=_tower_config(folder),
         tower_weights=_tower_weights(folder),
         tokenizer=_existing(folder, TOKENIZER),
+        token_ids=token_ids,
+        system_prompt=system_prompt,
     )
 
 
@@ -143,7 +165,7 @@ def _weight_files(folder: Path) -> list[Path]:
         if files := sorted(folder.glob("model*.safetensors")):
             return files
         raise _missing(folder, "model.safetensors")
-    weight_map = _mapping(_mapping(_parse_json(index), LM_INDEX).get("weight_map"), f"weight_map of {LM_INDEX}")
+    weight_map = mapping(mapping(parse_json(index), LM_INDEX).get("weight_map"), f"weight_map of {LM_INDEX}")
     names = sorted({str(name) for name in weight_map.values()})
     for name in names:
         if Path(name).name != name:
@@ -154,9 +176,9 @@ def _weight_files(folder: Path) -> list[Path]:
 def _tower_config(folder: Path) -> Mapping[str, Any]:
     for name in TOWER_CONFIGS:
         if os.path.exists(folder / name):
-            config = _mapping(_parse_json(folder / name), name)
-            thinker = _mapping(config.get("thinker_config"), f"thinker_config of {name}")
-            return _mapping(thinker.get("audio_config"), f"audio_config of {name}")
+            config = mapping(parse_json(folder / name), name)
+            thinker = mapping(config.get("thinker_config"), f"thinker_config of {name}")
+            return mapping(thinker.get("audio_config"), f"audio_config of {name}")
     raise _missing(folder, TOWER_CONFIGS[0])
 
 
@@ -170,6 +192,48 @@ def _tower_weights(folder: Path) -> Path:
             f"{folder} holds several audio towers: {', '.join(sorted(files))}", "leave only one of them there"
         )
     return next(iter(files.values()))
+
+
+def _protocol(folder: Path, lm_config: Mapping[str, Any]) -> tuple[TokenIds, str]:
+    """The checkpoint's own token ids and default prompt; the published ones if it has no file of them."""
+    ids, prompt = PUBLISHED_TOKEN_IDS, SYSTEM_PROMPT
+    if os.path.exists(folder / PROTOCOL):
+        given = mapping(parse_json(folder / PROTOCOL), PROTOCOL)
+        ids = _token_ids(mapping(given.get("token_ids"), f"token_ids of {PROTOCOL}"))
+        prompt = _text(given.get("system_prompt"))
+    vocabulary = lm_config.get("padded_vocab_size")  # what else may be wrong with it is told by who uses it
+    if isinstance(vocabulary, int) and vocabulary <= max(ids.control_end - 1, *ids.signs.values()):
+        raise CheckpointError(f"a vocabulary of {vocabulary} has no room for the protocol's tokens")
+    return ids, prompt
+
+
+def _text(prompt: object) -> str:
+    if not isinstance(prompt, str) or prompt.encode(errors="replace").decode() != prompt:  # half a surrogate pair
+        raise _wrong_protocol("has no text as system_prompt")
+    return prompt
+
+
+def _token_ids(given: Mapping[str, Any]) -> TokenIds:
+    """All ids by name, whole numbers; only `system` and `text_begin` may be one token."""
+    names = {field.name for field in fields(TokenIds)}
+    if wrong := sorted(names ^ given.keys()):
+        raise _wrong_protocol(f"{'lacks the' if wrong[0] in names else 'has an unknown'} token id {wrong[0]}")
+    for name, token in given.items():
+        if type(token) is not int or token < 0:
+            raise _wrong_protocol(f"has {token!r} as {name}, which is no token id")
+    ids = TokenIds(**given)
+    if ids.control_begin > ids.control_end:
+        raise _wrong_protocol("has a control_begin above its control_end")
+    owners: dict[int, str] = {}
+    for name, token in ids.signs.items():
+        owner = owners.setdefault(token, name)
+        if owner != name and {owner, name} != {"system", "text_begin"}:
+            raise _wrong_protocol(f"gives {owner} and {name} the same id {token}")
+    return ids
+
+
+def _wrong_protocol(why: str) -> CheckpointError:
+    return CheckpointError(f"{PROTOCOL} {why}", "it must say what the model was trained with; get the checkpoint anew")
 
 
 def _existing(folder: Path, name: str) -> Path:
@@ -191,14 +255,16 @@ def _parse_yaml(file: Path) -> object:
         raise damaged(file, error) from error
 
 
-def _parse_json(file: Path) -> object:
+def parse_json(file: Path) -> object:
+    """The content of a file of the checkpoint."""
     try:
         return json.loads(file.read_text("utf-8"))
     except (OSError, ValueError, RecursionError) as error:
         raise damaged(file, error) from error
 
 
-def _mapping(value: object, what: str) -> Mapping[str, Any]:
+def mapping(value: object, what: str) -> Mapping[str, Any]:
+    """The value, if it is a table."""
     if not isinstance(value, Mapping):
         raise CheckpointError(f"{what} is not a table of names and values", f"fetch the checkpoint again: {DOWNLOAD}")
     return value

@@ -4,8 +4,9 @@ import os
 import signal
 import sys
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -16,8 +17,10 @@ from audio_interaction_cli.events import Failure
 from audio_interaction_cli.jsonl import JsonLines
 from audio_interaction_cli.output import Output, abandon_stdout, write_error
 from audio_interaction_cli.settings import Settings, read_settings_file, with_settings
+from audio_interaction_cli.sinks import write
 
 if TYPE_CHECKING:
+    from audio_interaction_cli.checkpoint import Checkpoint
     from audio_interaction_cli.conversation import Conversation
     from audio_interaction_cli.inputs import Source
 
@@ -44,7 +47,7 @@ def _common(
     ] = False,
 ) -> None:
     settings = read_settings_file()
-    context.default_map = dict.fromkeys(("run", "interactive"), settings)
+    context.default_map = dict.fromkeys(("run", "interactive", "info"), settings)
 
 
 @app.command()
@@ -52,17 +55,27 @@ def _common(
 def run(
     settings: Settings,
     files: Annotated[
-        list[str],
+        list[str] | None,
         typer.Argument(metavar="FILE", help="Audio files, folders (sequence.json, else by name), or - for stdin."),
-    ],
+    ] = None,
     separate: Annotated[bool, typer.Option("--separate", help="A fresh session for each file.")] = False,
+    demo: Annotated[
+        bool, typer.Option("--demo", help="Hear the recordings that come with the demo model, and by default that one.")
+    ] = False,
 ) -> None:
     """Print the replies to audio files, heard one after the other in one session."""
-    from audio_interaction_cli.inputs import expand
+    from audio_interaction_cli import checkpoint
+    from audio_interaction_cli.inputs import expand, recordings
 
-    inputs = expand(files)
+    if demo and files:
+        raise UsageError("--demo plays recordings of its own, so it takes no FILE")
+    if not (demo or files):
+        raise UsageError("missing argument FILE", "ai-cli run --demo plays recordings that come with it")
+    if demo:
+        settings = replace(settings, checkpoint=settings.checkpoint or checkpoint.DEMO)
+    inputs = recordings(checkpoint.samples()) if demo else expand(files or [])
     with (
-        Output(settings, prefix_file=len(inputs) > 1) as output,
+        Output(settings, prefix_file=demo or len(inputs) > 1) as output,
         _conversation(settings, output, separate=separate) as conversation,
     ):
         for source in inputs:
@@ -127,30 +140,61 @@ def _hear(conversation: "Conversation", source: "Source", output: Output) -> boo
     return True
 
 
+@app.command()
+def info(
+    checkpoint: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="CHECKPOINT",
+            envvar="AI_CLI_CHECKPOINT",
+            show_envvar=False,
+            help="Folder, hub id or demo. If not given: the one that would be used.",
+        ),
+    ] = None,
+    json: Annotated[
+        bool,
+        typer.Option(
+            "--json/--no-json", envvar="AI_CLI_JSON", show_envvar=False, help="Print a JSON object instead of text."
+        ),
+    ] = False,
+) -> None:
+    """Show what a checkpoint is, and of the built-in demo also what it understands."""
+    from audio_interaction_cli.info import as_json, as_text, describe
+
+    facts = describe(_found(checkpoint, lambda note: write(sys.stderr, f"note: {note}\n")))
+    write(sys.stdout, as_json(facts) if json else as_text(facts, sys.stdout))
+
+
+def _found(named: str | None, tell: Callable[[str], None]) -> "Checkpoint":
+    """The checkpoint that was named, or the one found; that it is only the demo, people are told."""
+    from audio_interaction_cli import checkpoint
+
+    found = checkpoint.find(named)
+    if named is None and found.name == checkpoint.DEMO:
+        tell(f"no checkpoint found, so this is the small built-in demo; for the real model: {checkpoint.DOWNLOAD}")
+    return found
+
+
 @contextmanager
 def _conversation(settings: Settings, output: Output, *, separate: bool = False) -> Iterator["Conversation"]:
     """A conversation with the model that the settings choose, its events going to `output`."""
-    if settings.on_full == "slide":
-        raise UsageError("--on-full slide is not implemented yet", "use --on-full reset, or stop")
     with output.loading() as progress:
-        from audio_interaction_cli import checkpoint
         from audio_interaction_cli.conversation import Conversation
         from audio_interaction_cli.engine import Engine
         from audio_interaction_cli.options import SessionOptions
-        from audio_interaction_cli.protocol import SYSTEM_PROMPT
         from audio_interaction_cli.sampling import Sampling
 
         options = SessionOptions(
             sampling=Sampling(
                 temperature=settings.temperature, top_k=settings.top_k, top_p=settings.top_p, seed=settings.seed
             ),
-            system_prompt=SYSTEM_PROMPT if settings.system_prompt is None else settings.system_prompt,
+            system_prompt=settings.system_prompt,
             eagerness=settings.eagerness,
             context_tokens=settings.context_tokens,
             on_full=settings.on_full,
             max_reply_tokens=settings.max_reply_tokens,
         )
-        found = checkpoint.find(settings.checkpoint)
+        found = _found(settings.checkpoint, output.note)
         engine = Engine.load(found, device=settings.device, dtype=settings.dtype, progress=progress)
     conversation = Conversation(engine, options, output.emit, separate=separate, tail_silence_s=settings.tail_silence)
     output.open_transcript()

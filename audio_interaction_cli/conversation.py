@@ -65,7 +65,7 @@ def _tell_what_is_missing(session: Session, source: Source, began_s: float, dama
         raise WindowFullError(
             f"{source.name}: {session.t - began_s:.1f} s of it were heard, "
             f"then the session's window of {session.context_tokens} positions was full",
-            "--on-full reset goes on with an empty memory, --separate gives each file a session of its own",
+            "--on-full slide forgets the oldest and goes on, --separate gives each file a session of its own",
         )
     if damage:
         raise damage

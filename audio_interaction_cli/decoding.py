@@ -6,6 +6,8 @@ chunk is one pass of 13 positions.
 Where several chunks are already there, silence is assumed for them all: one pass, then the decisions are read
 in order, drawn as usual, and at the first that speaks the cache is cut back to it (*speculative silence*). The
 result is that of going one by one, up to the rounding of the dtype; a single chunk is the special case.
+
+A full window can slide: chunks are forgotten and the rest of the sequence moves together behind the prompt.
 """
 
 from collections.abc import Callable, Sequence
@@ -20,6 +22,7 @@ from audio_interaction_cli.protocol import BLOCK_POSITIONS, CHUNK_FRAMES, CHUNK_
 from audio_interaction_cli.sampling import Sampler, Sampling
 from audio_interaction_cli.turns import Kind, State
 from audio_interaction_cli.weights import enough_memory
+from audio_interaction_cli.window import Window
 
 AUDITED_STEPS = 32  # how many listening steps are checked for illegal first choices at once
 
@@ -50,6 +53,7 @@ class Decoder:
         self._prompt = list(prompt)
         with enough_memory(Cache.size_bytes(engine.lm.config, capacity, engine.dtype), engine.device):
             self._cache = Cache(engine.lm.config, capacity, engine.device, engine.dtype)
+        self._window = Window(capacity, len(prompt))
         self._pending = list(prompt)  # decided, not yet fed
         self._sampler = Sampler(sampling)
         self._state = State.LISTENING
@@ -71,11 +75,24 @@ class Decoder:
         """Whether the window can take what a reply's next token needs."""
         return self._cache.length + len(self._pending) <= self._cache.capacity
 
-    def reset(self) -> None:
-        """Forget everything but the prompt."""
+    def reset(self) -> int:
+        """Forget everything but the prompt; how many chunks it were."""
         self._state = State.LISTENING
         self._cache.crop(min(self._cache.length, len(self._prompt)))
         self._pending = self._prompt[self._cache.length :]
+        return self._window.clear()
+
+    @torch.inference_mode()
+    def slide(self) -> int:
+        """Forget the oldest chunks, see `window`; how many, 0 if there are none beside a reply in progress."""
+        fed = self._cache.length
+        end = fed + len(self._pending)
+        chunks = len(self._window)
+        runs = self._window.slide(end, speaking=self._state is not State.LISTENING)
+        if runs[-1].stop < end:  # the newest chunk is gone as well, and with it what was to follow
+            self._pending = []
+        self._cache.keep([range(run.start, min(run.stop, fed)) for run in runs])
+        return chunks - len(self._window)
 
     @torch.inference_mode()
     def listen(self, chunks: Sequence[torch.Tensor]) -> Decisions:
@@ -89,6 +106,7 @@ class Decoder:
         speaks = next((n for n, pair in enumerate(logits) if self._sampler.choose(pair) == 1), None)
         decided = len(chunks) if speaks is None else speaks + 1
 
+        self._window.add(base + len(self._pending), decided, speaks=speaks is not None)
         self._cache.crop(base + first + 1 + (decided - 1) * CHUNK_POSITIONS)
         self._choose(self._ids.keep_silence if speaks is None else self._ids.text_begin)
         self._unaudited += hidden[:decided]

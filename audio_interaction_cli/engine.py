@@ -4,7 +4,7 @@
 number format happens here; nothing here changes once loaded.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 
 import torch
@@ -12,7 +12,7 @@ import torch
 from audio_interaction_cli.checkpoint import Checkpoint
 from audio_interaction_cli.errors import CheckpointError, UsageError
 from audio_interaction_cli.lm import TENSOR_PREFIXES, LanguageModel, LmConfig
-from audio_interaction_cli.protocol import PUBLISHED_TOKEN_IDS, TokenIds
+from audio_interaction_cli.protocol import TokenIds
 from audio_interaction_cli.text import TextTokenizer
 from audio_interaction_cli.tower import TRAINING_ONLY, Tower, read_config
 from audio_interaction_cli.turns import Grammar, State
@@ -32,7 +32,9 @@ class Engine:
     tower: Tower
     lm: LanguageModel
     tokenizer: TextTokenizer
-    token_ids: TokenIds = field(default=PUBLISHED_TOKEN_IDS)
+    token_ids: TokenIds
+    system_prompt: str
+    """What a conversation is told if its options say nothing else."""
 
     @classmethod
     def load(
@@ -59,10 +61,6 @@ class Engine:
                 f"the language model takes {lm_config.n_embd}",
                 "the two configurations are not of the same model",
             )
-        if lm_config.padded_vocab_size <= PUBLISHED_TOKEN_IDS.audio_begin:
-            raise CheckpointError(
-                f"a vocabulary of {lm_config.padded_vocab_size} has no room for the protocol's tokens"
-            )
         place = _device(device)
         number = _dtype(dtype, place, sum(parameter.numel() for parameter in (*tower.parameters(), *lm.parameters())))
         tokenizer = TextTokenizer(checkpoint.tokenizer)
@@ -74,7 +72,8 @@ class Engine:
         load_tower(tower, place, checkpoint.tower_weights, TRAINING_ONLY, lambda done, _: progress(done, total_bytes))
         tensors = {k: v for k, v in checkpoint.lm_tensors.items() if k.startswith(TENSOR_PREFIXES)}
         load_safetensors(lm, place, tensors, lambda done, _: progress(tower_bytes + done, total_bytes), lm.other_name)
-        return cls(checkpoint.name, place, number, tower, lm, tokenizer)
+        ids, prompt = checkpoint.token_ids, checkpoint.system_prompt
+        return cls(checkpoint.name, place, number, tower, lm, tokenizer, ids, prompt)
 
     @cached_property
     def grammar(self) -> Grammar:

@@ -76,11 +76,12 @@ class AudioInput(Source):
     """A file in any container that libav knows (of a video, its first sound), or `-` for standard input.
 
     What can be read only once (standard input, pipes) is kept in a nameless temporary file until `close`,
-    to be heard again, but not twice at the same time.
+    to be heard again, but not twice at the same time. `name` is what people call it, if not by its path.
     """
 
-    def __init__(self, name: str | os.PathLike[str]) -> None:
-        self.name = os.fspath(name)
+    def __init__(self, path: str | os.PathLike[str], name: str | None = None) -> None:
+        self._path = os.fspath(path)
+        self.name = name or self._path
         self._spool: FileIO | None = None
 
     def blocks(self) -> Iterator[Samples]:
@@ -89,7 +90,7 @@ class AudioInput(Source):
             with self._open() as file:
                 yield from decode(file)
         except (AudioFileError, OSError, ValueError) as error:  # ValueError: a path with a zero byte
-            raise _named("standard input" if self.name == STDIN else self.name, error) from error
+            raise _named("standard input" if self._path == STDIN else self.name, error) from error
 
     def close(self) -> None:
         """Delete the temporary file, if there is one."""
@@ -98,10 +99,10 @@ class AudioInput(Source):
 
     def _open(self) -> AbstractContextManager[FileIO]:
         if self._spool is None:
-            if self.name != STDIN and stat.S_ISREG(os.stat(self.name).st_mode):
-                return open(self.name, "rb", buffering=0)
-            if self.name != STDIN:
-                with open(self.name, "rb") as pipe:
+            if self._path != STDIN and stat.S_ISREG(os.stat(self._path).st_mode):
+                return open(self._path, "rb", buffering=0)
+            if self._path != STDIN:
+                with open(self._path, "rb") as pipe:
                     self._spool = _spooled(pipe)
             elif sys.stdin:
                 self._spool = _spooled(sys.stdin.buffer)
@@ -140,6 +141,11 @@ def expand(arguments: Sequence[str]) -> list[Source]:
         else:
             inputs.append(AudioInput(argument))
     return inputs
+
+
+def recordings(folder: str | os.PathLike[str]) -> list[Source]:
+    """A folder's audio files as `expand` has them, called by their names alone; AudioFileError if there are none."""
+    return [AudioInput(os.path.join(folder, name), name) for name in _listed(os.fspath(folder))]
 
 
 def _listed(folder: str) -> list[str]:

@@ -1,12 +1,13 @@
-"""The language model: a Qwen2.5 decoder over one growing sequence, with a cache that can be cut back.
+"""The language model: a Qwen2.5 decoder over one sequence, with a cache that can be cut back or moved together.
 
 Pre-norm, grouped-query attention, SwiGLU, untied head. Parameter names are those of the checkpoint. Holds
 weights only; a conversation's state is its `Cache`. Knows positions, nothing of what they stand for.
 """
 
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
+from itertools import chain, pairwise
 from typing import Any, NamedTuple, Self
 
 import torch
@@ -78,6 +79,7 @@ class Cache:
         self.values = torch.empty(shape, device=device, dtype=dtype)
         self.capacity = positions
         self.length = 0
+        self._config = config
 
     @staticmethod
     def size_bytes(config: LmConfig, positions: int, dtype: torch.dtype) -> int:
@@ -89,6 +91,25 @@ class Cache:
         if not 0 <= length <= self.length:
             raise ValueError(f"cannot crop {self.length} positions to {length}")
         self.length = length
+
+    def keep(self, runs: Sequence[range]) -> None:
+        """Forget all but these runs of positions, given in order, and move them together.
+
+        Each key is rotated by the difference of its two positions' angles, so that it has the very angle that it
+        would have had at its new place. Values have none.
+        """
+        if not all(0 <= a.start <= a.stop <= b.start for a, b in pairwise([*runs, range(self.length, self.length)])):
+            raise ValueError(f"cannot keep {runs} of {self.length} positions")
+        stay = runs[0].stop if runs and runs[0].start == 0 else 0  # not even rounded
+        old = torch.tensor([*chain.from_iterable(runs)][stay:], dtype=torch.long, device=self.keys.device)
+        self.length = stay + len(old)
+        new = torch.arange(stay, self.length, device=self.keys.device)
+        a, b = _angles(self._config, old), _angles(self._config, new)
+        # cos(b - a) and sin(b - a) from those of b and a, for the difference of large angles would be rounded.
+        cos, sin = b.cos() * a.cos() + b.sin() * a.sin(), b.sin() * a.cos() - b.cos() * a.sin()
+        for keys, values in zip(self.keys, self.values, strict=True):  # layer by layer: little memory beside
+            keys[:, stay : self.length] = _rotate(keys[:, old], cos, sin)
+            values[:, stay : self.length] = values[:, old]
 
 
 class LanguageModel(nn.Module):
@@ -199,21 +220,30 @@ class _NewPositions(NamedTuple):
 
     @classmethod
     def at(cls, config: LmConfig, start: int, end: int, x: torch.Tensor) -> Self:
-        """Positions `start` to `end`, on the device and in the dtype of x.
-
-        They are rounded to float16 before the angles are taken, as they were in training: exact up to 2,048,
-        then to even numbers, and so on.
-        """
-        exponents = torch.arange(0, config.head_size, 2, device=x.device, dtype=torch.float32) / config.head_size
-        positions = torch.arange(start, end, device=x.device).to(torch.float16).to(torch.float32)
-        angles = torch.outer(positions, 1.0 / config.rope_base**exponents)
+        """Positions `start` to `end`, on the device and in the dtype of x."""
+        angles = _angles(config, torch.arange(start, end, device=x.device))
         future = torch.full((end - start, end - start), -torch.inf, device=x.device, dtype=x.dtype).triu(1)
         return cls(angles.cos(), angles.sin(), future)
 
     def rotate(self, x: torch.Tensor) -> torch.Tensor:
-        """Rotate each pair (i, i + size / 2) of x [heads, T, size]; computed in float32."""
-        a, b = x.float().chunk(2, dim=-1)
-        return torch.cat([a * self.cos - b * self.sin, b * self.cos + a * self.sin], dim=-1).to(x.dtype)
+        """x [heads, T, size] rotated to these positions."""
+        return _rotate(x, self.cos, self.sin)
+
+
+def _angles(config: LmConfig, positions: torch.Tensor) -> torch.Tensor:
+    """Angles of positions [T], for each pair of a head: float32 [T, head_size / 2].
+
+    Positions are rounded to float16 first, as they were in training: exact up to 2,048, then to even numbers,
+    and so on.
+    """
+    exponents = torch.arange(0, config.head_size, 2, device=positions.device, dtype=torch.float32) / config.head_size
+    return torch.outer(positions.to(torch.float16).to(torch.float32), 1.0 / config.rope_base**exponents)
+
+
+def _rotate(x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:
+    """Rotate each pair (i, i + size / 2) of x [heads, T, size]; computed in float32."""
+    a, b = x.float().chunk(2, dim=-1)
+    return torch.cat([a * cos - b * sin, b * cos + a * sin], dim=-1).to(x.dtype)
 
 
 def _rows_from_interleaved(config: LmConfig) -> torch.Tensor:

@@ -56,9 +56,9 @@ class LiveMel:
 
     def _one(self, chunk: Samples) -> torch.Tensor:
         if self._history is None:
-            columns = _log_columns(np.concatenate([_mirrored_left(chunk), chunk, _mirrored_right(chunk)]))
+            columns = log_columns(np.concatenate([_mirrored_left(chunk), chunk, _mirrored_right(chunk)]))
         else:
-            columns = _log_columns(np.concatenate([self._history, chunk, _mirrored_right(chunk)]))
+            columns = log_columns(np.concatenate([self._history, chunk, _mirrored_right(chunk)]))
             # The first column is the previous chunk's last one again, now with its true right-hand side.
             self._maximum = max(self._maximum, columns[:, 0].max().item())
             columns = columns[:, 1:]
@@ -87,14 +87,14 @@ class _Neighbours:
         self._waiting = stretch[-(EDGE_SAMPLES + CHUNK_SAMPLES) :]
         if len(stretch) == len(self._waiting):  # the very first chunk
             return torch.zeros(N_MELS, 0)
-        return _log_columns(stretch[: len(stretch) - CHUNK_SAMPLES + FUTURE_SAMPLES])
+        return log_columns(stretch[: len(stretch) - CHUNK_SAMPLES + FUTURE_SAMPLES])
 
     def finish(self) -> torch.Tensor:
         """The last chunk's columns [128, 40], its right edge mirrored as at the end of any file."""
         if not len(self._waiting):
             return torch.zeros(N_MELS, 0)
         stretch, self._waiting = self._waiting, np.zeros(0, np.float32)
-        return _log_columns(np.concatenate([stretch, _mirrored_right(stretch)]))
+        return log_columns(np.concatenate([stretch, _mirrored_right(stretch)]))
 
 
 class MelMaximum:
@@ -136,7 +136,7 @@ def silence_mel() -> FileMel:
     return FileMel(QUIETEST)
 
 
-def _log_columns(samples: Samples) -> torch.Tensor:
+def log_columns(samples: Samples) -> torch.Tensor:
     """Samples [200 + 160 (n - 1) + 200, at most 159 more] to log10 mel columns [128, n]."""
     spectrum = torch.stft(
         torch.from_numpy(samples),

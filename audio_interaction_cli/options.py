@@ -4,11 +4,11 @@ from dataclasses import dataclass, field
 from typing import Literal, get_args
 
 from audio_interaction_cli.errors import CheckpointError, UsageError
-from audio_interaction_cli.protocol import CHUNK_POSITIONS, DEFAULT_CONTEXT_POSITIONS, SYSTEM_PROMPT
+from audio_interaction_cli.protocol import CHUNK_POSITIONS, DEFAULT_CONTEXT_POSITIONS
 from audio_interaction_cli.sampling import Sampling
 
-OnFull = Literal["reset", "stop"]
-"""What happens at the window's end."""
+OnFull = Literal["slide", "reset", "stop"]
+"""What happens at the window's end: the oldest is forgotten, all is, or the session ends."""
 
 ROOM_TO_REPLY_POSITIONS = 16  # a window must hold the prompt, one chunk and a few words
 MOST_POSITIONS = 65_504  # positions are rounded to float16, which counts no further
@@ -20,12 +20,13 @@ class SessionOptions:
     """What a conversation can be told; UsageError for values without a meaning."""
 
     sampling: Sampling = field(default_factory=Sampling)
-    system_prompt: str = SYSTEM_PROMPT
+    system_prompt: str | None = None
+    """None is the model's own."""
     eagerness: float = 0.0
     """Added to the logit of speaking while listening."""
     context_tokens: int | None = None
     """Window in positions; None is the model's own, at most 4,096."""
-    on_full: OnFull = "stop"
+    on_full: OnFull = "slide"
     max_reply_tokens: int = 512
     lookahead_chunks: int = 8
     """How many chunks that are already there share one pass at most; 1 goes one by one."""
@@ -36,7 +37,7 @@ class SessionOptions:
         if self.on_full not in get_args(OnFull):
             raise UsageError(f"on_full must be one of {', '.join(get_args(OnFull))}, not {self.on_full}")
         try:
-            self.system_prompt.encode()
+            (self.system_prompt or "").encode()
         except UnicodeEncodeError as error:  # bytes of the command line that were no text
             raise UsageError("the system prompt is not valid text") from error
         if self.max_reply_tokens < 1:

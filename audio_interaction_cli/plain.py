@@ -57,8 +57,6 @@ class PlainNotes:
 def note(event: Event) -> str | None:
     """The words for what is out of the ordinary, None for all else."""
     match event:
-        case ContextChanged(action="slide", t=t, dropped_chunks=dropped):
-            return f"note: at {clock(t)} the context was full; forgot the oldest {dropped * CHUNK_S:.1f} s"
         case ContextChanged(action="reset", t=t):
             return f"note: at {clock(t)} the context was cleared; the conversation starts afresh"
         case ContextChanged(action="stop", t=t):
@@ -81,6 +79,8 @@ def detail(event: Event) -> str | None:
         case RoundStarted(file=str(file)):
             length = "" if event.duration_s is None else f", {clock(event.duration_s)}"
             return f"round {event.round}: {file}{length}"
+        case ContextChanged(action="slide", t=t, dropped_chunks=dropped):
+            return f"context: full at {clock(t)}, forgot {dropped * CHUNK_S:.1f} s of the oldest"
         case Reply(first_text_ms=float(first)):
             return f"reply {event.reply}: first text after {first:.0f} ms, all after {event.total_ms:.0f} ms"
         case _:

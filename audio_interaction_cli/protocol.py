@@ -5,10 +5,11 @@ length. *chunk*: 0.4 s, after which the model decides. *column*: 10 ms of log-me
 *frame*: 40 ms, one vector from the audio tower. *position*: one slot of the language model's cache.
 *round*: one input (a file and the silence after it). *turn*: what the model does after one chunk.
 
-All figures are facts of the published checkpoint. Imports nothing beyond the standard library.
+All figures are facts of the published checkpoint; another may bring token ids and a prompt of its own.
+Imports nothing beyond the standard library.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from enum import StrEnum
 
 SAMPLE_RATE_HZ = 16_000
@@ -53,7 +54,7 @@ class TokenIds:
     """The ids that mean something to the protocol; the defaults are those of the published checkpoint.
 
     The ids `control_begin` to `control_end` (exclusive) are ordinary entries of the tokenizer that the
-    model was taught to use as signs. They, and the tokenizer's own special tokens, are never text.
+    model was taught to use as signs. They, the ids named here and the tokenizer's own special tokens are never text.
     """
 
     control_begin: int = 151_601
@@ -75,6 +76,17 @@ class TokenIds:
     text_begin: int = 151_644
     system: int = 151_644
     audio_begin: int = 151_647
+
+    @property
+    def signs(self) -> dict[str, int]:
+        """The ids by name, without the bounds of the controls."""
+        names = [field.name for field in fields(self) if not field.name.startswith("control_")]
+        return {name: getattr(self, name) for name in names}
+
+    @property
+    def reserved(self) -> set[int]:
+        """All ids that are never text."""
+        return {*range(self.control_begin, self.control_end), *self.signs.values()}
 
     @property
     def emotions(self) -> dict[int, Emotion]:

@@ -10,7 +10,6 @@ import time
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Literal
 
 import numpy as np
 
@@ -20,6 +19,7 @@ from audio_interaction_cli.engine import Engine
 from audio_interaction_cli.errors import UsageError
 from audio_interaction_cli.events import (
     ChunkDecided,
+    ContextAction,
     ContextChanged,
     Event,
     Reply,
@@ -81,7 +81,8 @@ class Session:
         self.tally = tally or Tally()
         self.ended = False
         """The window is full and the session was asked to stop there; it hears nothing any more."""
-        prompt = engine.token_ids.prompt(engine.tokenizer.encode(self.options.system_prompt))
+        told = engine.system_prompt if self.options.system_prompt is None else self.options.system_prompt
+        prompt = engine.token_ids.prompt(engine.tokenizer.encode(told))
         self.context_tokens = self.options.window(len(prompt), engine.lm.config.block_size)
         self.decoder = Decoder(engine, prompt, self.context_tokens, self.options.sampling, self.options.eagerness)
         self._engine = engine
@@ -92,7 +93,6 @@ class Session:
         self._reply: _ReplyInProgress | None = None
         self._chunks = 0  # in this session
         self._chunks_before_round = 0
-        self._chunks_in_window = 0
         self._file: str | None = None
 
     @property
@@ -154,9 +154,8 @@ class Session:
         A reply in progress is cut; it is told with the next events.
         """
         self._events += self._cut_reply()
-        self.decoder.reset()
         self.ended = False
-        return self._context_changed("reset")
+        return self._context_changed("reset", self.decoder.reset())
 
     def close(self) -> Iterator[Event]:
         """Give a reply in progress as far as it came, and complete the tally; the session may go on later."""
@@ -189,15 +188,14 @@ class Session:
             yield self._events.popleft()
 
     def _window_full(self) -> ContextChanged:
+        if self.options.on_full == "slide":
+            return self._context_changed("slide", self.decoder.slide())
         if self.options.on_full == "reset":
             return self.reset()
         self.ended = True
-        return self._context_changed("stop")
+        return self._context_changed("stop", 0)
 
-    def _context_changed(self, action: Literal["reset", "stop"]) -> ContextChanged:
-        dropped = 0
-        if action == "reset":
-            dropped, self._chunks_in_window = self._chunks_in_window, 0
+    def _context_changed(self, action: ContextAction, dropped: int) -> ContextChanged:
         return ContextChanged(t=self.t, action=action, dropped_chunks=dropped, positions=self.decoder.positions)
 
     def _listen(self) -> list[Event]:
@@ -222,7 +220,6 @@ class Session:
 
     def _decided(self, chunk: HeardChunk, speaks: bool, p_speak: float, step_ms: float) -> ChunkDecided:
         self._chunks += 1
-        self._chunks_in_window += 1
         self.tally.chunks += 1
         self.tally.silent += not speaks
         return ChunkDecided(
@@ -238,7 +235,8 @@ class Session:
     def _say(self, reply: _ReplyInProgress) -> list[Event]:
         """One token more of the reply, or its end."""
         if not self.decoder.fits_token:
-            return self._cut_reply()
+            dropped = self.decoder.slide() if self.options.on_full == "slide" else 0
+            return [self._context_changed("slide", dropped)] if dropped else self._cut_reply()
         token, kind = self.decoder.say()
         if kind is Kind.END:
             return self._finish_reply(reply, truncated=False)

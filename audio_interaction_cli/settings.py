@@ -35,9 +35,9 @@ class Settings:
 
     checkpoint: Annotated[
         str | None,
-        _option("--checkpoint", metavar="FOLDER|HUB-ID", panel=MODEL,
-                help="Checkpoint folder, or the hub id of one downloaded before. "
-                "If not given: ./checkpoints, else the hub cache."),
+        _option("--checkpoint", metavar="FOLDER|HUB-ID|demo", panel=MODEL,
+                help="Checkpoint folder, hub id of one downloaded before, or demo for the small built-in one. "
+                "If not given: ./checkpoints, else the hub cache, else demo."),
     ] = None  # fmt: skip
     device: Annotated[
         str, _option("--device", metavar="auto|cpu|cuda[:N]|mps", panel=MODEL, help="Where the model runs.")
@@ -58,8 +58,9 @@ class Settings:
     seed: Annotated[int, _option("--seed", min=0, panel=REPLIES, help="The same seed gives the same replies.")] = 1337
     system_prompt: Annotated[
         str | None,
-        _option("--system-prompt", metavar="TEXT", panel=REPLIES, help="What the model is told before it listens."),
-    ] = None
+        _option("--system-prompt", metavar="TEXT", panel=REPLIES, show_default="the model's own",
+                help="What the model is told before it listens."),
+    ] = None  # fmt: skip
     eagerness: Annotated[
         float,
         _option("--eagerness", panel=REPLIES,
@@ -76,9 +77,9 @@ class Settings:
     on_full: Annotated[
         Literal["slide", "reset", "stop"],
         _option("--on-full", panel=REPLIES,
-                help="At the window's end: reset forgets all but the prompt, stop ends the session. "
-                "slide (drop the oldest) is not implemented yet."),
-    ] = "stop"  # fmt: skip
+                help="At the window's end: slide forgets the oldest, silence before turns; reset forgets all but "
+                "the prompt; stop ends the session."),
+    ] = "slide"  # fmt: skip
     tail_silence: Annotated[
         float,
         _option(

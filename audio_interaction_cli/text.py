@@ -49,7 +49,8 @@ class TextTokenizer:
 
     def text_ids(self) -> list[int]:
         """All ids that are text: the vocabulary without special and added tokens."""
-        return sorted(self._tokenizer.get_vocab(with_added_tokens=False).values())
+        vocabulary = set(self._tokenizer.get_vocab(with_added_tokens=False).values())
+        return sorted(vocabulary - self._tokenizer.get_added_tokens_decoder().keys())  # which it may hold as well
 
     def bytes_of(self, token: int) -> bytes:
         """The bytes that a text token stands for."""

@@ -62,7 +62,7 @@ class Tower(nn.Module):
     def forward(self, mel: torch.Tensor) -> torch.Tensor:
         x = F.gelu(self.conv1(mel))
         x = F.gelu(self.conv2(x)).transpose(1, 2)  # [B, 20, width]
-        x = x + _sinusoids(x.shape[1], x.shape[2], x.device, x.dtype)
+        x = x + sinusoids(x.shape[1], x.shape[2], x.device, x.dtype)
         for layer in self.layers:
             x = layer(x)
         x = x.view(len(x), CHUNK_FRAMES, 2, -1).mean(2)
@@ -103,7 +103,7 @@ class _Attention(nn.Module):
 
 
 @cache
-def _sinusoids(length: int, width: int, device: torch.device, dtype: torch.dtype) -> torch.Tensor:
+def sinusoids(length: int, width: int, device: torch.device, dtype: torch.dtype) -> torch.Tensor:
     """Positions as sines then cosines of `width / 2` periods from 1 to 10,000, [length, width]."""
     half = width // 2
     rates = torch.exp(-math.log(LONGEST_PERIOD) / (half - 1) * torch.arange(half, dtype=torch.float32))

@@ -62,7 +62,7 @@ class Grammar:
         text = set(text_vocabulary)
         signs = {ids.keep_silence: Kind.SILENCE, ids.text_begin: Kind.BEGIN, ids.text_end: Kind.END}
         signs |= dict.fromkeys(ids.emotions, Kind.EMOTION)
-        reserved = range(ids.control_begin, ids.control_end)
+        reserved = ids.reserved
         self.kinds: list[Kind] = [
             signs.get(token, Kind.TEXT if token in text and token not in reserved else Kind.CONTROL)
             for token in range(vocabulary_size)

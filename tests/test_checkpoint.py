@@ -319,10 +319,14 @@ def test_what_is_named_is_never_replaced(nowhere: Path, original: Path) -> None:
         checkpoint.find("checkpoints")
 
 
-def test_order_of_search(nowhere: Path, original: Path) -> None:
-    with pytest.raises(CheckpointError, match="no checkpoint") as caught:
-        checkpoint.find(None)
-    assert "hf download" in (caught.value.hint or "")
+def test_order_of_search(nowhere: Path, original: Path, demo_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(checkpoint, "DEMO_FOLDER", nowhere / "not-installed")
+    for named in (None, "demo"):
+        with pytest.raises(CheckpointError, match="demo is missing from this installation") as caught:
+            checkpoint.find(named)
+        assert "hf download" in (caught.value.hint or "")
+    monkeypatch.setattr(checkpoint, "DEMO_FOLDER", demo_folder)
+    assert checkpoint.find(None).name == checkpoint.find("demo").name == "demo"
     cached(original, nowhere / "hub", checkpoint.HUB_IDS[1])
     assert checkpoint.find(None).name == checkpoint.HUB_IDS[1]
     cached(original, nowhere / "hub", checkpoint.HUB_IDS[0])
@@ -332,6 +336,9 @@ def test_order_of_search(nowhere: Path, original: Path) -> None:
     shutil.copytree(original, nowhere / "checkpoints", copy_function=os.link, dirs_exist_ok=True)
     assert checkpoint.find(None).name == "checkpoints"
     assert checkpoint.find(checkpoint.HUB_IDS[1]).name == checkpoint.HUB_IDS[1]
+    shutil.copytree(original, nowhere / "demo", copy_function=os.link)
+    assert checkpoint.find("demo").folder == demo_folder
+    assert checkpoint.find("./demo").folder == Path("demo")
 
 
 def test_devices_and_dtypes_that_are_not_there(original: Path) -> None:

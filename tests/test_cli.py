@@ -7,74 +7,21 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pytest
 import soundfile
 
-from audio_interaction_cli import Engine, Sampling, SessionOptions, cli
+from audio_interaction_cli import Sampling, SessionOptions
 from audio_interaction_cli.conversation import TAIL_SILENCE_S
 from audio_interaction_cli.settings import Settings
-from tests.conftest import GOLDEN, golden_cases
+from tests.conftest import GOLDEN, Ai, golden_cases
 
 AUDIO = GOLDEN / "audio"
 BARK, SPEECH = AUDIO / "sample02_02.wav", AUDIO / "sample01_01.mp3"
 THREE_ROUNDS = next(case.values[0] for case in golden_cases() if case.id == "file-three-rounds")
-
-
-class Result(NamedTuple):
-    status: int
-    out: str
-    err: str
-
-    @property
-    def lines(self) -> list[dict[str, Any]]:
-        """stdout as JSON Lines."""
-        return [json.loads(line) for line in self.out.splitlines()]
-
-    def of(self, kind: str) -> list[dict[str, Any]]:
-        return [line for line in self.lines if line["type"] == kind]
-
-
-Ai = Callable[..., Result]
-
-
-@pytest.fixture
-def folder(make_checkpoint: Callable[..., Path]) -> Path:
-    return make_checkpoint("--seed", "1", "--silence-bias=0")
-
-
-@pytest.fixture
-def ai(
-    folder: Path,
-    engine: Engine,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-    tmp_path: Path,
-) -> Ai:
-    """Runs `ai-cli` in this process, with a greedy small model that is loaded already."""
-    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
-    monkeypatch.setenv("AI_CLI_CHECKPOINT", str(folder))
-    monkeypatch.setenv("AI_CLI_TEMPERATURE", "0")
-    real_load = Engine.load.__func__  # type: ignore[attr-defined]
-    monkeypatch.setattr(
-        Engine, "load", lambda found, **given: engine if found.folder == folder else real_load(Engine, found, **given)
-    )
-
-    def run(*arguments: object) -> Result:
-        monkeypatch.setattr(sys, "argv", ["ai-cli", *map(str, arguments)])
-        terminate = signal.getsignal(signal.SIGTERM)
-        try:
-            with pytest.raises(SystemExit) as exit_:
-                cli.main()
-        finally:
-            signal.signal(signal.SIGTERM, terminate)
-        return Result(int(exit_.value.code or 0), *capsys.readouterr())
-
-    return run
 
 
 def start(*arguments: object, **options: Any) -> subprocess.Popen[str]:
@@ -183,15 +130,20 @@ def test_a_model_that_may_not_speak(ai: Ai) -> None:
 
 def test_the_window_ends_before_the_audio(ai: Ai) -> None:
     options = ("--context-tokens", 120, "--eagerness", -90)
-    stopped = ai("run", "--json", *options, SPEECH, BARK)
+    stopped = ai("run", "--json", *options, "--on-full", "stop", SPEECH, BARK)
     assert stopped.status == 1
     assert [line["action"] for line in stopped.of("context")] == ["stop"]
     assert [line["file"] for line in stopped.of("error")] == [str(SPEECH), str(BARK)]
-    assert "--on-full reset" in stopped.of("error")[0]["hint"]
-    reset = ai("run", "--json", *options, "--on-full", "reset", SPEECH, BARK)
-    assert reset.status == 0
-    assert reset.of("summary")[0]["chunks"] > 30
-    assert {line["action"] for line in reset.of("context")} == {"reset"}
+    assert "--on-full slide" in stopped.of("error")[0]["hint"]
+    for action, chosen in (("reset", ("--on-full", "reset")), ("slide", ())):
+        going_on = ai("run", "--json", *options, *chosen, SPEECH, BARK)
+        assert going_on.status == 0
+        assert going_on.of("summary")[0]["chunks"] > 30
+        assert {line["action"] for line in going_on.of("context")} == {action}
+        assert all(line["dropped_chunks"] > 0 for line in going_on.of("context"))
+    quiet, verbose = (ai("run", *options, *more, BARK).err for more in ((), ("--verbose",)))
+    assert "context" not in quiet
+    assert "context: full at 0:" in verbose
 
 
 def test_settings_file_environment_and_flag(ai: Ai, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -262,7 +214,7 @@ def test_without_a_command_it_shows_its_help(ai: Ai) -> None:
 
 
 def test_usage_errors_are_json_lines_too(ai: Ai) -> None:
-    for arguments in (["run", "--json"], ["run", "--json", "--on-full", "slide", SPEECH]):
+    for arguments in (["run", "--json"], ["run", "--json", "--top-p", "0", SPEECH]):
         done = ai(*arguments)
         assert done.status == 2
         assert [line["type"] for line in done.lines] == ["error"]
@@ -272,13 +224,13 @@ def test_usage_errors_are_json_lines_too(ai: Ai) -> None:
 @pytest.mark.parametrize(
     ("arguments", "word"),
     [
-        (["run"], "Missing argument"),
+        (["run"], "missing argument FILE"),
+        (["run", "--demo", "a.wav"], "no FILE"),
         (["run", "--bogus", "a.wav"], "--bogus"),
         (["runn", "a.wav"], "runn"),
         (["run", "--temperature", "warm", "a.wav"], "--temperature"),
         (["run", "--temperature", "-1", "a.wav"], "temperature"),
         (["run", "--top-p", "0", "a.wav"], "top-p"),
-        (["run", "--on-full", "slide", "a.wav"], "slide"),
         (["run", "--on-full", "explode", "a.wav"], "explode"),
         (["run", "--context-tokens", "50", SPEECH], "too small"),
         (["run", "--context-tokens", "5000", SPEECH], "5000"),
@@ -301,7 +253,7 @@ def test_no_usable_checkpoint(ai: Ai, tmp_path: Path, monkeypatch: pytest.Monkey
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
     kept = tmp_path / "talk.txt"
     kept.write_text("from yesterday")
-    for named in (tmp_path / "nowhere", "some/thing", tmp_path, "demo"):
+    for named in (tmp_path / "nowhere", "some/thing", tmp_path):
         done = ai("run", "--json", "--checkpoint", named, "--transcript", kept, SPEECH)
         assert done.status == 3
         assert kept.read_text() == "from yesterday"
@@ -449,5 +401,5 @@ def test_interrupted_it_keeps_what_was_said(folder: Path, tmp_path: Path, sign: 
 def test_the_command_is_installed() -> None:
     command = Path(sys.executable).parent / "ai-cli"
     help_text = subprocess.run([command, "--help"], check=True, capture_output=True, text=True).stdout
-    for name in ("run", "interactive"):
+    for name in ("run", "interactive", "info"):
         assert name in help_text

@@ -104,7 +104,6 @@ def test_what_stays() -> None:
     assert [drawn(line, screen) for line in lines if line is not None] == [
         "▸ a.wav  0:04.0",
         " 0:04.0  😊 happy     Hello there! 你好，世界 🌍",
-        "note: at 0:06.0 the context was full; forgot the oldest 16.0 s",
         "note: 3.2 s behind the audio, 1.5 s of audio left out",
         " 0:08.0               And then they (cut short)",
         "error: cannot read b.mp3: no audio in it\nhint: Is it an audio file?",

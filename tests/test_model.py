@@ -127,6 +127,55 @@ def test_lm_cropped_cache_has_forgotten(lm: LanguageModel) -> None:
         lm(torch.zeros(64, 48), cache)
 
 
+RUNS = [range(40), range(700, 1300), range(2500, 2990)]  # beyond 2,048 positions share angles
+KEPT = [position for run in RUNS for position in run]
+
+
+def test_with_one_layer_a_cache_moved_together_equals_a_fresh_one() -> None:
+    lm = LanguageModel(LmConfig.read(LM_FIELDS | {"n_layer": 1}))
+    randomise(lm, 2)
+    x = torch.randn(3_000, 48, generator=torch.Generator().manual_seed(8))
+    moved, fresh = (Cache(lm.config, 3_000, CPU, torch.float32) for _ in range(2))
+    lm(x, moved)
+    moved.keep(RUNS)
+    lm(x[KEPT], fresh)
+    assert moved.length == fresh.length == 1_130
+    for ours, theirs in ((moved.keys, fresh.keys), (moved.values, fresh.values)):
+        torch.testing.assert_close(ours[:, :, :1_130], theirs[:, :, :1_130], atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(lm(x[:20], moved), lm(x[:20], fresh), atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize(("dtype", "error"), [(torch.float32, 1e-4), (torch.bfloat16, 2e-2)])
+def test_kept_keys_are_rotated_and_values_are_not(lm: LanguageModel, dtype: torch.dtype, error: float) -> None:
+    cache = Cache(lm.config, 3_000, CPU, dtype)
+    generator = torch.Generator().manual_seed(9)
+    for tensor in (cache.keys, cache.values):
+        tensor.copy_(torch.randn(tensor.shape, generator=generator))
+    cache.length = 3_000
+    old_keys, old_values = cache.keys.clone(), cache.values.clone()
+    cache.keep(RUNS)
+    shift = torch.arange(1_130).half().double() - torch.tensor(KEPT).half().double()
+    frequencies = lm.config.rope_base ** -(torch.arange(0, 8, 2).double() / 8)
+    turn = torch.polar(torch.ones(1_130, 4).double(), shift[:, None] * frequencies)
+    pairs = torch.complex(*old_keys[:, :, KEPT].double().chunk(2, dim=-1)) * turn
+    by_hand = torch.cat([pairs.real, pairs.imag], dim=-1)
+    torch.testing.assert_close(cache.keys[:, :, :1_130].double(), by_hand, atol=error, rtol=error)
+    assert torch.equal(cache.values[:, :, :1_130], old_values[:, :, KEPT])
+    assert torch.equal(cache.keys[:, :, :40], old_keys[:, :, :40])  # not even rounded
+    cache.keep([range(cache.length)])
+    assert cache.length == 1_130
+    cache.keep([])
+    assert cache.length == 0
+
+
+@pytest.mark.parametrize("runs", [[range(5, 11)], [range(4, 6), range(2)], [range(4), range(3, 6)], [range(-1, 4)]])
+def test_runs_that_are_not_there_cannot_be_kept(lm: LanguageModel, runs: list[range]) -> None:
+    cache = Cache(lm.config, 16, CPU, torch.float32)
+    cache.length = 10
+    with pytest.raises(ValueError, match="keep"):
+        cache.keep(runs)
+
+
 def test_logits_of_some_tokens_are_those_of_all(lm: LanguageModel) -> None:
     hidden = torch.randn(4, 48)
     torch.testing.assert_close(lm.logits(hidden, [5, 90]), lm.logits(hidden)[:, [5, 90]], atol=1e-5, rtol=1e-5)

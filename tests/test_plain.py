@@ -52,7 +52,6 @@ def test_control_characters_reach_pipes_but_no_terminal() -> None:
 
 def test_notes() -> None:
     assert notes(story()) == [
-        "note: at 0:06.0 the context was full; forgot the oldest 16.0 s",
         "note: 3.2 s behind the audio, 1.5 s of audio left out",
         "note: the reply at 0:08.0 was cut short",
         "2 replies, 1 round, 0:08.8 of audio in 0:02.2, real-time factor 0.26, peak memory 6.8 GB",
@@ -72,10 +71,11 @@ def test_other_notes() -> None:
 
 def test_verbose_notes() -> None:
     lines = notes([*story(), replace(SESSION, quantize="int8")], verbose=True)
-    assert lines[:3] == [
+    assert lines[:4] == [
         "session: demo on cpu, float32",
         "round 1: a.wav, 0:04.0",
         "reply 1: first text after 80 ms, all after 450 ms",
+        "context: full at 0:06.0, forgot 16.0 s of the oldest",
     ]
     assert lines[-1] == "session: demo on cpu, float32 int8"
     assert notes([replace(TRUNCATED, first_text_ms=None)], verbose=True) == ["note: the reply at 0:08.0 was cut short"]

@@ -265,7 +265,7 @@ def test_after_a_reset_it_is_as_new(engine: Engine) -> None:
 
 
 def test_a_reset_revives_a_session_that_had_ended(engine: Engine) -> None:
-    session = Session(engine, SessionOptions(sampling=GREEDY, eagerness=-50.0, context_tokens=160))
+    session = Session(engine, SessionOptions(sampling=GREEDY, eagerness=-50.0, context_tokens=160, on_full="stop"))
     with pytest.raises(WindowFullError):
         list(hear_file(session, MemoryInput("long.wav", sound(40, seed=1))))
     session.reset()
@@ -365,7 +365,7 @@ def test_a_window_that_makes_no_sense_is_refused(engine: Engine) -> None:
         {"eagerness": 1e39},
         {"max_reply_tokens": 0},
         {"lookahead_chunks": 0},
-        {"on_full": "slide"},
+        {"on_full": "forget"},
         {"system_prompt": "\udcff"},
     ]
     for wrong in impossible:
@@ -404,7 +404,7 @@ def test_a_source_is_not_heard_on_after_the_session_has_ended(engine: Engine) ->
                 given += 1
                 yield block
 
-    session = Session(engine, SessionOptions(sampling=GREEDY, eagerness=-50.0, context_tokens=200))
+    session = Session(engine, SessionOptions(sampling=GREEDY, eagerness=-50.0, context_tokens=200, on_full="stop"))
     source = Counted("long.wav", sound(400))
     with pytest.raises(WindowFullError, match=r"^long.wav: 4\.\d s of it were heard"):
         list(hear_file(session, source))

@@ -1,0 +1,173 @@
+"""What a checkpoint is: size, shape, prompt and, where it says so itself, what it understands.
+
+`describe` gives the facts, which may then be written for programs or for people. Reads headers, never weights.
+"""
+
+import json
+import math
+import os
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any, TextIO
+
+from rich.console import Console, Group, RenderableType
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
+
+from audio_interaction_cli.checkpoint import (
+    LM_CONFIG,
+    UNDERSTANDS,
+    Checkpoint,
+    TensorHeader,
+    damaged,
+    headers,
+    mapping,
+    parse_json,
+)
+from audio_interaction_cli.drawing import EMOTION_LOOKS, Screen
+from audio_interaction_cli.errors import CheckpointError
+from audio_interaction_cli.protocol import CHUNK_POSITIONS, CHUNK_S, DEFAULT_CONTEXT_POSITIONS
+
+DTYPE_NAMES = {"F32": "float32", "BF16": "bfloat16", "F16": "float16"}
+UNWRAPPED_COLUMNS = 10_000  # off a terminal, where a line is broken is the reader's business
+EMOTION_STYLES = {str(emotion): style for emotion, (_, style) in EMOTION_LOOKS.items()}
+
+
+def describe(checkpoint: Checkpoint) -> dict[str, Any]:
+    """The facts, ready for JSON. The tensors of a pickled tower are not looked at, so their number is null.
+
+    CheckpointError where the checkpoint says something impossible of itself.
+    """
+    lm, tower = checkpoint.lm_config, checkpoint.tower_config
+    lm_files = {header.file for header in checkpoint.lm_tensors.values()}
+    readable = checkpoint.tower_weights.suffix == ".safetensors"
+    tower_tensors = headers(checkpoint.tower_weights) if readable else {}
+    of_lm: dict[str, Any] = {
+        "parameters": _parameters(checkpoint.lm_tensors),
+        "bytes": sum(os.path.getsize(file) for file in lm_files),
+        "layers": _size(lm, "n_layer"),
+        "width": _size(lm, "n_embd"),
+        "heads": _size(lm, "n_head"),
+        "vocabulary": _size(lm, "padded_vocab_size"),
+    }
+    of_tower: dict[str, Any] = {
+        "parameters": _parameters(tower_tensors) if readable else None,
+        "bytes": os.path.getsize(checkpoint.tower_weights),
+        "layers": tower.get("encoder_layers"),
+        "width": tower.get("d_model"),
+        "heads": tower.get("encoder_attention_heads"),
+    }
+    dtypes = {header.dtype for header in (*checkpoint.lm_tensors.values(), *tower_tensors.values())}
+    window = DEFAULT_CONTEXT_POSITIONS if lm.get("block_size") is None else _size(lm, "block_size")
+    facts: dict[str, Any] = {
+        "schema": 1,
+        "name": checkpoint.name,
+        "folder": str(checkpoint.folder.absolute()),
+        "parameters": of_lm["parameters"] + of_tower["parameters"] if readable else None,
+        "bytes": of_lm["bytes"] + of_tower["bytes"],
+        "dtypes": sorted(DTYPE_NAMES.get(dtype, dtype) for dtype in dtypes),
+        "context_tokens": min(window, DEFAULT_CONTEXT_POSITIONS),
+        "lm": of_lm,
+        "tower": of_tower,
+        "token_ids": asdict(checkpoint.token_ids),
+        "system_prompt": checkpoint.system_prompt,
+    }
+    return facts | _understood(checkpoint)
+
+
+def _parameters(tensors: Mapping[str, TensorHeader]) -> int:
+    return sum(math.prod(header.shape) for header in tensors.values())
+
+
+def _size(config: Mapping[str, Any], name: str) -> int:
+    value = config.get(name)
+    if type(value) is not int or value <= 0:
+        raise CheckpointError(f"{LM_CONFIG} has {value!r} as {name}, which makes no sense")
+    return value
+
+
+def _understood(checkpoint: Checkpoint) -> dict[str, Any]:
+    """What the checkpoint says that it understands, if it says so."""
+    file = checkpoint.folder / UNDERSTANDS
+    if not os.path.exists(file):
+        return {}
+    given = mapping(parse_json(file), UNDERSTANDS)
+    try:
+        phrases = [
+            {"spoken": [str(form) for form in phrase["spoken"]], **_answer(phrase)} for phrase in given["phrases"]
+        ]
+        sounds = [{"name": str(sound["name"]), **_answer(sound)} for sound in given["sounds"]]
+    except (KeyError, TypeError) as error:
+        raise damaged(file, "it does not list phrases and sounds") from error
+    return {"understands": {"phrases": phrases, "sounds": sounds}}
+
+
+def _answer(entry: Mapping[str, Any]) -> dict[str, str | None]:
+    return {name: None if entry[name] is None else str(entry[name]) for name in ("emotion", "reply")}
+
+
+def as_json(facts: Mapping[str, Any]) -> str:
+    """The facts as one line of JSON, in ASCII."""
+    return json.dumps(facts) + "\n"
+
+
+def as_text(facts: Mapping[str, Any], stream: TextIO) -> str:
+    """The facts as people read them, with colours and line breaks if `stream` is a terminal."""
+    console = Console(file=stream, width=None if stream.isatty() else UNWRAPPED_COLUMNS)
+    with console.capture() as capture:
+        console.print(_drawn(facts, Screen.of(console)))
+    return "".join(f"{line.rstrip()}\n" for line in capture.get().splitlines())
+
+
+def _drawn(facts: Mapping[str, Any], screen: Screen) -> RenderableType:
+    lm, tower = facts["lm"], facts["tower"]
+    window = facts["context_tokens"]
+    rows = {
+        "name": facts["name"],
+        "folder": facts["folder"],
+        "parameters": _amount(facts["parameters"], "billion", "million", "thousand"),
+        "on disk": f"{_amount(facts['bytes'], 'GB', 'MB', 'kB')}, {' and '.join(facts['dtypes'])}",
+        "window": f"{window} positions, {window // CHUNK_POSITIONS * CHUNK_S:.0f} s of silence",
+        "language model": f"{_shape(lm)}, {lm['vocabulary']} tokens",
+        "audio tower": _shape(tower),
+        "system prompt": facts["system_prompt"],
+    }
+    grid = Table.grid(padding=(0, 2, 0, 0))
+    for name, value in rows.items():
+        if value:
+            grid.add_row(Text(name, "dim"), Text(screen.clean(value), overflow="fold"))
+    understands = facts.get("understands")
+    if not understands:
+        return grid
+    said = [("; ".join(phrase["spoken"]), phrase) for phrase in understands["phrases"]]
+    heard = [(sound["name"], sound) for sound in understands["sounds"]]
+    tables = [_replies("you say", said, screen), _replies("it hears", heard, screen)]
+    return Group(grid, *(Padding(table, (1, 0, 0, 0), expand=False) for table in tables))
+
+
+def _shape(part: Mapping[str, Any]) -> str:
+    parameters = _amount(part["parameters"], "billion", "million", "thousand")
+    size = f"{parameters} parameters" if parameters else _amount(part["bytes"], "GB", "MB", "kB")
+    return f"{size}, {part['layers']} layers of width {part['width']}"
+
+
+def _replies(title: str, entries: list[tuple[str, Mapping[str, Any]]], screen: Screen) -> Table:
+    table = Table(title, "emotion", "it replies", box=None, padding=(0, 2, 0, 0), header_style="bold")
+    for trigger, entry in entries:
+        emotion, reply = entry["emotion"] or "", entry["reply"]
+        table.add_row(
+            Text(screen.clean(trigger)),
+            Text(screen.clean(emotion), EMOTION_STYLES.get(emotion, "")),
+            Text("(depends on what came before)", "dim") if reply is None else Text(screen.clean(reply)),
+        )
+    return table
+
+
+def _amount(number: int | None, *units: str) -> str:
+    """The number in the largest unit that fits (10^9, 10^6 or 10^3), "" if it is not known."""
+    if number is None:
+        return ""
+    scales = zip((1e9, 1e6, 1e3), units, strict=True)
+    scale, unit = next(((scale, unit) for scale, unit in scales if number >= scale), (1e3, units[-1]))
+    return f"{number / scale:.1f} {unit}"
