@@ -1,0 +1,111 @@
+"""A store of spoken sentences on disk: every phrase in many voices, and much speech that is not to be answered.
+
+Made once, in parts by several processes; read through memory maps. Samples are int16 at 16 kHz, phoneme labels
+one byte per 10 ms column.
+"""
+
+import json
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import distractors
+import numpy as np
+import speech
+from closed_set import INTENT_OF
+from numpy.typing import NDArray
+
+SHARES = {"espeak": 0.48, "flite": 0.20, "pico": 0.20, "festival": 0.12}  # of a synthesiser among the renderings
+PART_UTTERANCES = 1_000
+Progress = Callable[[int, int], object]
+
+
+@dataclass(frozen=True, slots=True)
+class Spoken:
+    """One utterance: samples float32 [n], phoneme classes uint8 [n / 160]."""
+
+    text: str
+    voice: str
+    samples: NDArray[np.float32]
+    phonemes: NDArray[np.uint8]
+
+
+class Bank:
+    """Utterances by number; those of a phrase, and those that are not for the model."""
+
+    def __init__(self, folder: Path) -> None:
+        self._parts = [_Part(index) for index in sorted(folder.glob("part-*.json"))]
+        self.phrases: dict[str, list[int]] = {form: [] for form in INTENT_OF}
+        self.distractors: list[int] = []
+        rows = [row for part in self._parts for row in part.rows]
+        self._starts = np.cumsum([0] + [len(part.rows) for part in self._parts])
+        for number, row in enumerate(rows):
+            self.phrases.get(row["text"], self.distractors).append(number)
+
+    def __getitem__(self, number: int) -> Spoken:
+        part = int(np.searchsorted(self._starts, number, side="right")) - 1
+        return self._parts[part][number - int(self._starts[part])]
+
+
+class _Part:
+    def __init__(self, index: Path) -> None:
+        self.rows = json.loads(index.read_text())
+        self._samples = np.load(index.with_suffix(".samples.npy"), mmap_mode="r")
+        self._phonemes = np.load(index.with_suffix(".phonemes.npy"), mmap_mode="r")
+
+    def __getitem__(self, number: int) -> Spoken:
+        row = self.rows[number]
+        samples = self._samples[row["start"] : row["start"] + row["samples"]].astype(np.float32) / 32768
+        columns = self._phonemes[row["label_start"] : row["label_start"] + row["labels"]]
+        return Spoken(row["text"], row["voice"], samples, np.array(columns))
+
+
+def build(
+    folder: Path, *, held_out: bool, renderings: int, others: int, seed: int, workers: int, progress: Progress
+) -> Bank:
+    """Every phrase `renderings` times and `others` sentences that are not for the model; parts there are kept."""
+    folder.mkdir(parents=True, exist_ok=True)
+    requests = _requests(held_out, renderings, others, seed)
+    parts = [requests[n : n + PART_UTTERANCES] for n in range(0, len(requests), PART_UTTERANCES)]
+    with ProcessPoolExecutor(workers) as pool:
+        jobs = [pool.submit(_build_part, folder / f"part-{n:04}.json", part, seed + n) for n, part in enumerate(parts)]
+        for done, job in enumerate(jobs, start=1):
+            job.result()
+            progress(done, len(jobs))
+    return Bank(folder)
+
+
+def _requests(held_out: bool, renderings: int, others: int, seed: int) -> list[tuple[str, speech.Voice]]:
+    rng = np.random.default_rng(seed)
+    voices = speech.held_out_voices() if held_out else speech.training_voices()
+    by_synthesiser = {name: [v for v in voices if v.synthesiser == name] for name in SHARES}
+    there = {name: share for name, share in SHARES.items() if by_synthesiser[name]}
+    shares = np.array(list(there.values())) / sum(there.values())
+    texts = [form for form in INTENT_OF for _ in range(renderings)]
+    texts += [distractors.sentence(rng, held_out=held_out) for _ in range(others)]
+    requests = []
+    for text in texts:
+        candidates = by_synthesiser[list(there)[int(rng.choice(len(there), p=shares))]]
+        requests.append((text, candidates[int(rng.integers(len(candidates)))]))
+    return [requests[n] for n in rng.permutation(len(requests))]  # parts of equal work
+
+
+def _build_part(index: Path, requests: list[tuple[str, speech.Voice]], seed: int) -> None:
+    if index.exists():
+        return
+    rows, samples, phonemes = [], [], []
+    start = label_start = 0
+    for (text, voice), spoken in zip(requests, speech.speak_all(requests, seed), strict=True):
+        if not len(spoken.samples):
+            continue
+        rows.append({
+            "text": text, "voice": f"{voice.synthesiser} {voice.name}", "start": start, "samples": len(spoken.samples),
+            "label_start": label_start, "labels": len(spoken.phonemes),
+        })  # fmt: skip
+        start, label_start = start + len(spoken.samples), label_start + len(spoken.phonemes)
+        samples.append(np.round(spoken.samples * 32767).astype(np.int16))
+        phonemes.append(spoken.phonemes)
+    np.save(index.with_suffix(".samples.npy"), np.concatenate(samples))
+    np.save(index.with_suffix(".phonemes.npy"), np.concatenate(phonemes))
+    index.write_text(json.dumps(rows))  # last: an index says that its part is whole

@@ -1,0 +1,81 @@
+"""From nothing to an exported checkpoint: voices, scenes, training, export. Every step goes on where it stopped."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated
+
+import bank
+import shards
+import typer
+import vocabulary
+from rich.console import Console
+
+WORKSPACE = Path("build/demo_model")
+CHECKPOINT = Path("audio_interaction_cli/demo")
+SEED = 20_250_501
+console = Console(stderr=True)
+
+
+def build(
+    workspace: Annotated[Path, typer.Option(help="Where everything is kept that is made on the way.")] = WORKSPACE,
+    minutes: Annotated[float, typer.Option(help="How long the training itself may take.")] = 64.0,
+    scenes: Annotated[int, typer.Option(help="How many scenes are trained on.")] = 12_000,
+    device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
+    only: Annotated[str, typer.Option(help="Stop after this step: voices, scenes, training or export.")] = "export",
+) -> None:
+    """Make the demo checkpoint."""
+    steps: dict[str, Callable[[], object]] = {
+        "voices": lambda: _voices(workspace),
+        "scenes": lambda: _scenes(workspace, scenes),
+        "training": lambda: _train(workspace, minutes, device),
+        "export": lambda: _export(workspace),
+    }
+    for name, step in steps.items():
+        console.rule(name)
+        step()
+        if name == only:
+            break
+
+
+def _workers() -> int:
+    return os.cpu_count() or 1
+
+
+def _voices(workspace: Path) -> None:
+    vocabulary.build(workspace / "vocabulary", SEED)
+    bank.build(
+        workspace / "bank", held_out=False, renderings=220, others=20_000, seed=SEED, workers=_workers(), progress=_tell
+    )
+    bank.build(
+        workspace / "bank-held-out", held_out=True, renderings=24, others=3_000, seed=SEED, workers=_workers(),
+        progress=_tell,
+    )  # fmt: skip
+
+
+def _scenes(workspace: Path, scenes: int) -> None:
+    count = -(-scenes // shards.SHARD_SCENES)
+    shards.build(workspace / "shards", workspace / "bank", shards=count, seed=SEED, workers=_workers(), progress=_tell)
+
+
+def _train(workspace: Path, minutes: float, device: str) -> None:
+    import torch
+    import train
+
+    train.train(workspace, minutes, SEED, torch.device(device), console)
+
+
+def _export(workspace: Path) -> None:
+    import export
+    import train
+
+    export.export(workspace / train.STATE_FILE, workspace / "vocabulary", CHECKPOINT)
+    console.print(f"wrote {CHECKPOINT}")
+
+
+def _tell(done: int, total: int) -> None:
+    console.print(f"{done} of {total}")
+
+
+if __name__ == "__main__":
+    typer.run(build)

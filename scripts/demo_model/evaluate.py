@@ -1,0 +1,372 @@
+"""What the demo model can do, measured by the product's own streaming decoder on sound it was never trained on.
+
+Voices, sentences, event parameters and recordings are those kept apart from training; decoding is greedy, in the
+live path, chunk by chunk. Prints a table, and ends with one JSON line.
+"""
+
+import json
+import os
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, field
+from functools import cache, partial
+from pathlib import Path
+from typing import Annotated, Any
+
+import backgrounds
+import numpy as np
+import scenes
+import sounds
+import torch
+import typer
+from bank import Bank
+from build import SEED, WORKSPACE
+from closed_set import COUNTS, INTENT_OF, INTENTS, SOUNDS
+from dialogue import Dialogue
+from rich.console import Console
+from rich.table import Table
+from scenes import Expected, Material, compose
+from scoring import Score, is_right, score
+
+from audio_interaction_cli import Engine, Session
+from audio_interaction_cli.checkpoint import find
+from audio_interaction_cli.events import Reply
+from audio_interaction_cli.mel import FileMel, MelMaximum
+from audio_interaction_cli.options import SessionOptions
+from audio_interaction_cli.protocol import CHUNK_SAMPLES, SAMPLE_RATE_HZ
+from audio_interaction_cli.sampling import Sampling
+
+console = Console(stderr=True)
+CONTEXT_INTENTS = ("stop_counting", "my_name", "what_was_that", "again", "quiet", "wake", "name")
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One stretch of sound to be made and decoded, in another process."""
+
+    profile: str
+    chunks: int
+    seed: int
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What came of a job."""
+
+    job: Job
+    score: Score
+    false_beside: list[str] = field(default_factory=list)
+    """Of each false reply, what was heard when it came."""
+
+
+def evaluate(
+    checkpoint: Annotated[str, typer.Option(help="Folder or name of the checkpoint.")] = "demo",
+    workspace: Annotated[Path, typer.Option(help="Where the held-out voices are.")] = WORKSPACE,
+    scale: Annotated[float, typer.Option(help="How much of everything; 1 takes about half an hour.")] = 1.0,
+    hour: Annotated[bool, typer.Option(help="Also the one-hour stream.")] = True,
+    only: Annotated[str, typer.Option(help="Only the parts of these names, with commas between.")] = "",
+    seed: Annotated[int, typer.Option(help="Another seed makes another test of the same kind.")] = SEED + 1_000_000,
+    workers: Annotated[int, typer.Option(help="Processes.")] = os.cpu_count() or 1,
+) -> None:
+    """Measure a demo checkpoint."""
+    parts = dict(PARTS)
+    if not hour:
+        parts.pop("hour")
+    if only:
+        parts = {name: parts[name] for name in only.split(",")}
+    table = Table("measure", "goal", "reached", "n", title=f"{checkpoint}, held-out material")
+    results: dict[str, Any] = {}
+    setup = partial(_set_up, checkpoint, workspace)
+    with ProcessPoolExecutor(workers, initializer=setup) as pool:
+        run = partial(_run_all, pool)
+        for name, part in parts.items():
+            for row in part(run, scale, seed):
+                table.add_row(row.measure, row.goal, row.shown, str(row.n))
+                results[row.measure] = {"value": row.value, "n": row.n}
+            console.print(f"done: {name}")
+    Console().print(table)
+    typer.echo(json.dumps(results))
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    measure: str
+    goal: str
+    value: float
+    n: int
+    unit: str = "%"
+
+    @property
+    def shown(self) -> str:
+        return f"{100 * self.value:.1f} %" if self.unit == "%" else f"{self.value:.2f} {self.unit}"
+
+
+def _share(measure: str, goal: str, flags: Sequence[bool]) -> Row:
+    return Row(measure, goal, sum(flags) / max(len(flags), 1), len(flags))
+
+
+Run = Callable[[Callable[[Job], Outcome], list[Job]], list[Outcome]]
+
+
+# --- the parts ---------------------------------------------------------------------------------------------------
+
+
+def _scenes_part(run: Run, scale: float, seed: int) -> Iterator[Row]:
+    """Dense scenes of all kinds, as in training but with held-out material."""
+    jobs = [
+        Job(profile, 60, seed + 1000 * p + n)
+        for p, (profile, share) in enumerate(scenes.PROFILES.items())
+        for n in range(max(1, round(200 * scale * share)))
+    ]
+    outcomes = run(hear_scene, jobs)
+    total = _sum(outcomes)
+    plain = [i.name for i in INTENTS if i.name not in (*CONTEXT_INTENTS, *COUNTS)]
+    yield _share("scenes: intents", "≥ 97 %", total.right(kinds=plain))
+    yield _share("scenes: sounds", "≥ 97 %", total.right(kinds=[s.name for s in SOUNDS]))
+    yield _share("scenes: all answers", "", total.right())
+    yield Row("scenes: false replies", "", total.false_a_minute, int(total.seconds / 60), "a minute")
+    yield from _details(total, outcomes)
+
+
+def _details(total: Score, outcomes: list[Outcome]) -> Iterator[Row]:
+    for name in CONTEXT_INTENTS:
+        yield _share(f"scenes: {name}", "≥ 95 %" if name != "what_was_that" else "", total.right(kinds=[name]))
+    quiet_false = [beside for o in outcomes if o.job.profile == "quiet" for beside in o.false_beside]
+    console.print("false beside:", Counter(b for o in outcomes for b in o.false_beside).most_common(25))
+    console.print("false in quiet scenes:", len(quiet_false))
+    wrong = Counter((e.kind, reply.text if reply else None) for e, reply in total.due if not is_right(e, reply))
+    console.print("wrong:", wrong.most_common(40))
+
+
+def _phrases_part(run: Run, scale: float, seed: int) -> Iterator[Row]:
+    """Every phrase alone, lead-in and tail, in held-out voices, at 10-30 dB SNR."""
+    forms = [form for form in INTENT_OF for _ in range(max(1, round(12 * scale)))]
+    outcomes = run(hear_phrase, [Job(form, 0, seed + n) for n, form in enumerate(forms)])
+    total = _sum(outcomes)
+    yield _share("phrases alone: right text and emotion", "≥ 97 %", total.right())
+    yield Row("phrases alone: replies too many", "", len(total.false), len(outcomes), "")
+    delays = np.array(total.delays())
+    yield Row("delay after a phrase, median", "≤ 2 chunks", float(np.median(delays)), len(delays), "chunks")
+    yield Row(
+        "delay after a phrase, 95th percentile", "≤ 3 chunks", float(np.percentile(delays, 95)), len(delays), "chunks"
+    )
+    wrong = Counter(
+        (o.job.profile, r.text if r else None) for o in outcomes for e, r in o.score.due if not is_right(e, r)
+    )
+    console.print("phrases wrong:", wrong.most_common(40))
+    voices = Counter(beside for o in outcomes for beside in o.false_beside)
+    console.print("wrong by voice:", voices.most_common(12))
+
+
+def _sounds_part(run: Run, scale: float, seed: int) -> Iterator[Row]:
+    """Every event alone."""
+    kinds = [kind for kind in sounds.EVENTS for _ in range(max(1, round(40 * scale)))]
+    outcomes = run(hear_event, [Job(kind, 0, seed + n) for n, kind in enumerate(kinds)])
+    total = _sum(outcomes)
+    yield _share("sounds alone: right text and emotion", "≥ 97 %", total.right())
+    yield Row("sounds alone: replies too many", "", len(total.false), len(outcomes), "")
+    console.print("sounds wrong:", Counter((e.kind, r.text if r else None) for e, r in total.due if not is_right(e, r)))
+
+
+def _bystander_part(run: Run, scale: float, seed: int) -> Iterator[Row]:
+    """Speech that is not for the model, near misses included; then sound without speech."""
+    outcomes = run(hear_talk, [Job("talk", 150, seed + n) for n in range(max(1, round(60 * scale)))])
+    total = _sum(outcomes)
+    yield Row(
+        "false replies on speech not for it",
+        "≤ 0.3 a minute",
+        total.false_a_minute,
+        int(total.seconds / 60),
+        "a minute",
+    )
+    console.print("talk answered:", Counter(b for o in outcomes for b in o.false_beside).most_common(40))
+    kinds = backgrounds.BACKGROUNDS
+    outcomes = run(
+        hear_background, [Job(kinds[n % len(kinds)], 150, seed + n) for n in range(max(1, round(100 * scale)))]
+    )
+    total = _sum(outcomes)
+    yield Row(
+        "false replies on noise, music, appliances",
+        "≤ 0.05 a minute",
+        total.false_a_minute,
+        int(total.seconds / 60),
+        "a minute",
+    )
+    console.print("noise answered:", Counter((o.job.profile, r.text) for o in outcomes for r in o.score.false))
+
+
+def _sessions_part(run: Run, scale: float, seed: int) -> Iterator[Row]:
+    """Whole counting sessions; names, repetition, quiet and wake in their own scenes."""
+    outcomes = run(hear_counting, [Job("count", 0, seed + n) for n in range(max(1, round(100 * scale)))])
+    yield _share(
+        "counting sessions with every number right",
+        "≥ 90 %",
+        [all(o.score.right()) and not o.score.false for o in outcomes],
+    )
+    yield _share("single numbers and totals", "", _sum(outcomes).right())
+    for profile, kinds in (("name", ("name", "my_name")), ("context", ("again",)), ("quiet", ("quiet", "wake"))):
+        outcomes = run(hear_scene, [Job(profile, 60, seed + 7000 + n) for n in range(max(1, round(70 * scale)))])
+        total = _sum(outcomes)
+        for kind in kinds:
+            yield _share(f"{profile} scenes: {kind}", "≥ 95 %", total.right(kinds=[kind]))
+        if profile == "context":
+            yield _share("context scenes: what_was_that", "", total.right(kinds=["what_was_that"]))
+        if profile == "quiet":
+            yield Row("quiet scenes: false replies", "", total.false_a_minute, int(total.seconds / 60), "a minute")
+        console.print(
+            profile,
+            "wrong:",
+            Counter((e.kind, r.text if r else None) for e, r in total.due if not is_right(e, r)).most_common(12),
+        )
+
+
+def _hour_part(run: Run, _scale: float, seed: int) -> Iterator[Row]:
+    """One hour in one session: the window slides all the time."""
+    outcome = run(hear_hour, [Job("hour", 9_000, seed)])[0]
+    for name, start, end in (("first ten minutes", 0, 600), ("last ten minutes", 3_000, 3_600)):
+        due = [is_right(e, r) for e, r in outcome.score.due if start <= e.end_s < end]
+        yield _share(f"one-hour stream: {name}", "no worse by 2 points", due)
+    yield Row("one-hour stream: false replies", "", outcome.score.false_a_minute, 60, "a minute")
+
+
+def _forms_part(run: Run, scale: float, seed: int) -> Iterator[Row]:
+    """The same phrases heard as files, at low and at high level."""
+    forms = [form for form in INTENT_OF for _ in range(max(1, round(2 * scale)))]
+    for kind in ("file", "low", "high"):
+        outcomes = run(hear_phrase, [Job(f"{kind}:{form}", 0, seed + n) for n, form in enumerate(forms)])
+        yield _share(f"phrases: {FORMS_OF_HEARING[kind]}", "≥ 97 %", _sum(outcomes).right())
+
+
+FORMS_OF_HEARING = {"file": "as a file", "low": "peak at -45 dBFS", "high": "peak at 0 dBFS"}
+PARTS: dict[str, Callable[[Run, float, int], Iterator[Row]]] = {
+    "phrases": _phrases_part,
+    "forms": _forms_part,
+    "sounds": _sounds_part,
+    "bystander": _bystander_part,
+    "sessions": _sessions_part,
+    "scenes": _scenes_part,
+    "hour": _hour_part,
+}
+
+
+def _sum(outcomes: Sequence[Outcome]) -> Score:
+    total = Score()
+    for outcome in outcomes:
+        total.add(outcome.score)
+    return total
+
+
+# --- the hearing, in worker processes -----------------------------------------------------------------------------
+
+_setup: dict[str, Any] = {}
+
+
+def _set_up(checkpoint: str, workspace: Path) -> None:
+    torch.set_num_threads(1)
+    _setup.update(checkpoint=checkpoint, bank=workspace / "bank-held-out")
+
+
+def _run_all(pool: ProcessPoolExecutor, work: Callable[[Job], Outcome], jobs: list[Job]) -> list[Outcome]:
+    return list(pool.map(work, jobs, chunksize=1))
+
+
+@cache
+def _engine() -> Engine:
+    return Engine.load(find(_setup["checkpoint"]))
+
+
+@cache
+def _material() -> Material:
+    return Material(Bank(_setup["bank"]), held_out=True)
+
+
+def _replies(samples: scenes.Samples, *, as_file: bool = False) -> list[Reply]:
+    """Greedy streaming decode, a chunk at a time; the window slides."""
+    session = Session(_engine(), SessionOptions(sampling=Sampling(temperature=0.0), on_full="slide"))
+    if as_file:
+        maximum = MelMaximum()
+        maximum.push(samples.reshape(-1, CHUNK_SAMPLES))
+        maximum.finish()
+        session.begin_input(FileMel(maximum.value))
+    events = [e for n in range(0, len(samples), CHUNK_SAMPLES) for e in session.feed(samples[n : n + CHUNK_SAMPLES])]
+    events += session.end_input()
+    return [event for event in events if isinstance(event, Reply)]
+
+
+def _heard(job: Job, scene: scenes.Scene) -> Outcome:
+    replies = _replies(scene.samples)
+    result = score(scene.expected, replies, len(scene.samples) / SAMPLE_RATE_HZ)
+    beside = []
+    for reply in result.false:
+        at = reply.start
+        near = [what for start, end, what in scene.silent_items if start < at < end + 1.6]
+        near += [e.kind for e in scene.expected if e.end_s - 2 < at < e.end_s + 2]
+        beside.append(f"{near[-1] if near else 'nothing'} -> {reply.text}")
+    return Outcome(job, result, beside)
+
+
+def hear_scene(job: Job) -> Outcome:
+    rng = np.random.default_rng(job.seed)
+    return _heard(job, compose(rng, _material(), job.chunks, job.profile))
+
+
+def hear_talk(job: Job) -> Outcome:
+    return hear_scene(Job("talk", job.chunks, job.seed))
+
+
+def hear_hour(job: Job) -> Outcome:
+    return hear_scene(job)
+
+
+def hear_phrase(job: Job) -> Outcome:
+    way, _, form = job.profile.rpartition(":")
+    rng = np.random.default_rng(job.seed)
+    bank = _material().bank
+    numbers = bank.phrases[form]
+    spoken = bank[numbers[int(rng.integers(len(numbers)))]]
+    start = int(rng.uniform(0.4, 1.6) * SAMPLE_RATE_HZ)
+    scene = scenes.single(rng, _material(), spoken.samples, start, level_db={"low": -45.0, "high": 0.0}.get(way))
+    end_s = (start + len(spoken.samples)) / SAMPLE_RATE_HZ
+    answer = Dialogue().phrase(form)
+    assert answer
+    chunk = int((end_s + scenes.AFTER_SPEECH_S) * SAMPLE_RATE_HZ) // CHUNK_SAMPLES
+    expected = [Expected(chunk, end_s, INTENT_OF[form].name, answer)]
+    result = score(expected, _replies(scene.samples, as_file=way == "file"), len(scene.samples) / SAMPLE_RATE_HZ)
+    wrong = not all(result.right()) or bool(result.false)
+    return Outcome(Job(form, 0, job.seed), result, [spoken.voice] if wrong else [])
+
+
+def hear_event(job: Job) -> Outcome:
+    rng = np.random.default_rng(job.seed)
+    return _one_event(rng, job, job.profile, sounds.event(job.profile, rng, held_out=True))
+
+
+def _one_event(rng: np.random.Generator, job: Job, kind: str, samples: scenes.Samples) -> Outcome:
+    start = int(rng.uniform(0.4, 1.6) * SAMPLE_RATE_HZ)
+    scene = scenes.single(rng, _material(), samples, start)
+    answer = Dialogue().sound(kind)
+    assert answer
+    start_s = start / SAMPLE_RATE_HZ
+    chunk = int((start_s + scenes.AFTER_ONSET_S) * SAMPLE_RATE_HZ) // CHUNK_SAMPLES
+    return Outcome(
+        job,
+        score([Expected(chunk, start_s, kind, answer)], _replies(scene.samples), len(scene.samples) / SAMPLE_RATE_HZ),
+    )
+
+
+def hear_background(job: Job) -> Outcome:
+    rng = np.random.default_rng(job.seed)
+    samples = backgrounds.background(job.profile, job.chunks * CHUNK_SAMPLES, rng, held_out=True)
+    samples = (samples * np.float32(10 ** (rng.uniform(-30.0, 0.0) / 20))).astype(np.float32)
+    return Outcome(job, score([], _replies(samples), len(samples) / SAMPLE_RATE_HZ))
+
+
+def hear_counting(job: Job) -> Outcome:
+    """ "Count the barks", three to nine of them with other sounds between, "stop counting"."""
+    rng = np.random.default_rng(job.seed)
+    return _heard(job, compose(rng, _material(), 75, "one count"))
+
+
+if __name__ == "__main__":
+    typer.run(evaluate)

@@ -1,0 +1,326 @@
+"""Scenes: stretches of sound in which things happen, with the answer that is right at each moment.
+
+The next thing to happen is drawn given the state of the dialogue; then it is rendered, put into a room at some
+level, and everything is mixed with a background and recorded well or badly.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cache, partial
+
+import backgrounds
+import numpy as np
+import sounds
+import speech
+from bank import Bank
+from closed_set import COUNTS, INTENTS
+from dialogue import COUNTED_AS, Answer, Dialogue
+from numpy.typing import NDArray
+
+from audio_interaction_cli.protocol import CHUNK_SAMPLES, HOP_SAMPLES, SAMPLE_RATE_HZ
+
+Samples = NDArray[np.float32]
+Labels = NDArray[np.uint8]
+
+AFTER_SPEECH_S = 0.35  # the answer comes in the chunk that holds this moment after the end
+AFTER_ONSET_S = 0.75  # of a sound that goes on
+AFTER_COUNTED_S = 0.2
+LAST_S = 1.6  # no item starts so late that its answer would not fit
+LABELS = (*speech.PHONEMES, *sounds.EVENTS)
+EVENT_LABEL = {kind: len(speech.PHONEMES) + n for n, kind in enumerate(sounds.EVENTS)}
+PROFILES = {"mix": 0.40, "count": 0.19, "name": 0.10, "quiet": 0.12, "context": 0.12, "bystander": 0.07}
+NAME_KEPT_ANSWERS = 12  # after so many more a name may have left the window; nobody asks for it then
+
+
+@dataclass(frozen=True, slots=True)
+class Expected:
+    """An answer that is due."""
+
+    chunk: int
+    """Index of the chunk after which it should come."""
+    end_s: float
+    """When the phrase or counted sound ended; the onset of an event."""
+    kind: str
+    """Name of the intent or sound."""
+    answer: Answer
+
+
+@dataclass(slots=True)
+class Scene:
+    """What is heard, what is to be said, and what is audible in each 10 ms column."""
+
+    samples: Samples
+    labels: Labels
+    expected: list[Expected] = field(default_factory=list)
+    silent_items: list[tuple[float, float, str]] = field(default_factory=list)
+    """Start, end and description of everything that is not to be answered."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Item:
+    kind: str  # phrase, sound, distractor, quiet_sound
+    what: str
+
+
+@dataclass(frozen=True, slots=True)
+class Material:
+    """What scenes are made of; one side of the held-out split."""
+
+    bank: Bank
+    held_out: bool
+
+
+def compose(rng: np.random.Generator, material: Material, chunks: int, profile: str) -> Scene:
+    """A scene of so many chunks."""
+    total = chunks * CHUNK_SAMPLES
+    scene = Scene(np.zeros(total, np.float32), np.zeros(total // HOP_SAMPLES, np.uint8))
+    dialogue = Dialogue()
+    draw = _counting_session(rng) if profile == "one count" else partial(_next_item, rng, profile=profile)
+    busyness = float(rng.choice([0.4, 0.7, 1.0, 1.0, 1.6]))
+    room = _Room.draw(rng)
+    at = int(rng.uniform(0.0, 2.0) * SAMPLE_RATE_HZ)
+    while item := draw(dialogue):
+        samples, labels, description = _render(rng, item, material)
+        if at + len(samples) + LAST_S * SAMPLE_RATE_HZ > total:
+            break
+        _place(rng, scene, samples, labels, at, room)
+        at = _after(rng, scene, dialogue, item, description, at, len(samples), busyness)
+    _record(rng, scene, material)
+    return scene
+
+
+def single(
+    rng: np.random.Generator, material: Material, samples: Samples, start: int, level_db: float | None = None
+) -> Scene:
+    """Nothing but these samples, from sample `start`, with two seconds after them."""
+    total = -(-(start + len(samples) + 2 * SAMPLE_RATE_HZ) // CHUNK_SAMPLES) * CHUNK_SAMPLES
+    scene = Scene(np.zeros(total, np.float32), np.zeros(total // HOP_SAMPLES, np.uint8))
+    _place(rng, scene, samples, scene.labels[:0], start, _Room.draw(rng))
+    _record(rng, scene, material, level_db)
+    return scene
+
+
+def _after(
+    rng: np.random.Generator, scene: Scene, dialogue: Dialogue, item: _Item, description: str, at: int, length: int,
+    busyness: float,
+) -> int:  # fmt: skip
+    """Note what is due for an item placed at sample `at`, and where the next one may start."""
+    start_s, end_s = at / SAMPLE_RATE_HZ, (at + length) / SAMPLE_RATE_HZ
+    counted = item.kind == "sound" and item.what == dialogue.counting
+    answer = None
+    if item.kind == "phrase":
+        answer = dialogue.phrase(item.what)
+    elif item.kind == "sound":
+        answer = dialogue.sound(item.what)
+    due_s = end_s + (AFTER_COUNTED_S if counted else AFTER_SPEECH_S)
+    if item.kind == "sound" and not counted:
+        due_s = start_s + AFTER_ONSET_S
+    chunk = int(due_s * SAMPLE_RATE_HZ) // CHUNK_SAMPLES
+    if answer:
+        reference_s = end_s if item.kind == "phrase" or counted else start_s
+        scene.expected.append(Expected(chunk, reference_s, description, answer))
+    else:
+        scene.silent_items.append((start_s, end_s, f"{item.kind}: {description}"))
+    gap_s = rng.uniform(0.3, 1.3) if dialogue.counting else rng.uniform(0.3, 2.5) * busyness
+    return max(at + length + int(gap_s * SAMPLE_RATE_HZ), (chunk + 1) * CHUNK_SAMPLES if answer else 0)
+
+
+def _draw(rng: np.random.Generator, shares: dict[str, float]) -> str:
+    names = list(shares)
+    weights = np.array([shares[name] for name in names])
+    return names[int(rng.choice(len(names), p=weights / weights.sum()))]
+
+
+# What may happen next, and how often, in a scene of no special kind; then what a profile puts in its place.
+ORDINARY = {"phrase": 0.40, "event": 0.20, "distractor": 0.22, "quiet_sound": 0.16, "counted": 0.02}
+COUNTING = {"matching": 0.64, "stop_counting": 0.11, "distractor": 0.09, "quiet_sound": 0.06, "event": 0.04,
+            "counted": 0.04, "phrase": 0.02}  # fmt: skip
+SPECIAL = {
+    "count": {"count_barks": 0.18, "count_knocks": 0.18, "count_beeps": 0.18, "stop_counting": 0.05},
+    "name": {"name": 0.25, "my_name": 0.40},
+    "quiet": {"quiet": 0.35, "wake": 0.05},
+    "context": {"what_was_that": 0.26, "again": 0.26, "event": 0.2, "counted": 0.08},
+}
+BYSTANDERS = {
+    "bystander": {"distractor": 0.6, "quiet_sound": 0.4},
+    "talk": {"distractor": 1.0},
+}
+
+
+def _shares(dialogue: Dialogue, profile: str) -> dict[str, float]:
+    if profile in BYSTANDERS:
+        return BYSTANDERS[profile]
+    if dialogue.quiet:
+        return ORDINARY | {"wake": 0.30 if profile == "quiet" else 0.5, "phrase": 0.25}
+    if dialogue.counting:
+        return COUNTING
+    shares = ORDINARY | SPECIAL.get(profile, {})
+    if "my_name" in shares and _name_forgotten(dialogue):
+        shares["my_name"] = 0.0
+    return shares
+
+
+def _name_forgotten(dialogue: Dialogue) -> bool:
+    return dialogue.name is not None and dialogue.answers_since_name > NAME_KEPT_ANSWERS
+
+
+def _next_item(rng: np.random.Generator, dialogue: Dialogue, profile: str) -> _Item:
+    kind = _draw(rng, _shares(dialogue, profile))
+    match kind:
+        case "distractor":
+            return _Item("distractor", "")
+        case "quiet_sound":
+            return _Item("quiet_sound", str(rng.choice(backgrounds.QUIET_SOUNDS)))
+        case "matching":
+            return _Item("sound", str(dialogue.counting))
+        case "event":
+            family = COUNTED_AS.get(dialogue.counting or "", ("", ""))[0]
+            return _Item("sound", str(rng.choice([e for e in sounds.EVENTS if e != family])))
+        case "counted":
+            return _Item("sound", str(rng.choice(sounds.COUNTED)))
+        case "phrase":
+            return _Item("phrase", _any_form(rng, dialogue))
+    return _Item("phrase", _form(rng, kind))
+
+
+def _counting_session(rng: np.random.Generator) -> Callable[[Dialogue], _Item | None]:
+    """Someone asks for a count, some of it happens, and someone asks for the total."""
+    intent = str(rng.choice(list(COUNTS)))
+    total = int(rng.integers(3, 10))
+
+    def draw(dialogue: Dialogue) -> _Item | None:
+        if not dialogue.counting:
+            return _Item("phrase", _form(rng, intent)) if dialogue.last_answer is None else None
+        if rng.random() < 0.15:
+            return _Item("distractor", "")
+        if dialogue.count < total:
+            return _Item("sound", COUNTS[intent])
+        return _Item("phrase", "stop counting")
+
+    return draw
+
+
+def _any_form(rng: np.random.Generator, dialogue: Dialogue) -> str:
+    # While counting, the model's own numbers are its memory; to repeat one would count it again.
+    barred = {"again", "what_was_that", *COUNTS} if dialogue.counting else {"wake"} if dialogue.quiet else set()
+    if _name_forgotten(dialogue):
+        barred.add("my_name")
+    while True:
+        # Intents that have many forms come more often, those that change how things go on are left to the profiles.
+        intent = INTENTS[int(rng.integers(len(INTENTS)))]
+        rare = intent.name in ("quiet", *COUNTS) and rng.random() < 0.6
+        if intent.name not in barred and not rare:
+            return _form(rng, intent.name)
+
+
+def _form(rng: np.random.Generator, intent_name: str) -> str:
+    return str(rng.choice(_forms()[intent_name]))
+
+
+@cache
+def _forms() -> dict[str, tuple[str, ...]]:
+    return {intent.name: intent.forms for intent in INTENTS}
+
+
+@cache
+def _recordings(held_out: bool) -> tuple[dict[str, list[Samples]], list[Samples], list[Samples]]:
+    """Real events by kind, other sounds, and human speech; what the machine has of them."""
+    events: dict[str, list[Samples]] = {}
+    for kind, samples in sounds.recorded_events(held_out):
+        events.setdefault(kind, []).append(samples)
+    others = [samples for _, samples in sounds.recorded_sounds(held_out)]
+    return events, others, [samples for _, samples in speech.recorded_speech(held_out)]
+
+
+def _render(rng: np.random.Generator, item: _Item, material: Material) -> tuple[Samples, Labels, str]:
+    held_out = material.held_out
+    events, others, voices = _recordings(held_out)
+    if item.kind == "sound":
+        recorded = events.get(item.what)
+        real = recorded is not None and not held_out and rng.random() < 0.15
+        samples = recorded[int(rng.integers(len(recorded)))] if real and recorded else (
+            sounds.event(item.what, rng, held_out=held_out))  # fmt: skip
+        label = EVENT_LABEL.get(COUNTED_AS.get(item.what, (item.what, ""))[0], speech.UNKNOWN)
+        return samples, np.full(-(-len(samples) // HOP_SAMPLES), label, np.uint8), item.what
+    if item.kind == "quiet_sound":
+        if others and rng.random() < 0.2:
+            return (*_unlabelled(others[int(rng.integers(len(others)))]), "a recorded sound")
+        return (*_unlabelled(backgrounds.quiet_sound(item.what, rng, held_out=held_out)), item.what)
+    if item.kind == "distractor" and voices and rng.random() < 0.12:
+        return (*_unlabelled(voices[int(rng.integers(len(voices)))]), "recorded speech")
+    numbers = material.bank.phrases[item.what] if item.kind == "phrase" else material.bank.distractors
+    spoken = material.bank[numbers[int(rng.integers(len(numbers)))]]
+    description = spoken.text if item.kind == "distractor" else _intent_name(spoken.text)
+    return spoken.samples, spoken.phonemes, description
+
+
+def _intent_name(form: str) -> str:
+    return next(intent.name for intent in INTENTS if form in intent.forms)
+
+
+def _unlabelled(samples: Samples) -> tuple[Samples, Labels]:
+    return samples, np.full(-(-len(samples) // HOP_SAMPLES), speech.UNKNOWN, np.uint8)
+
+
+@dataclass(frozen=True, slots=True)
+class _Room:
+    reverberation_s: float
+    wet: float
+
+    @classmethod
+    def draw(cls, rng: np.random.Generator) -> "_Room":
+        return cls(rng.uniform(0.1, 0.5), rng.uniform(0.1, 0.6)) if rng.random() < 0.4 else cls(0.0, 0.0)
+
+
+def _place(rng: np.random.Generator, scene: Scene, samples: Samples, labels: Labels, at: int, room: _Room) -> None:
+    """Mix an item into the scene at some level, with the colour and the echo of the room."""
+    tail = int(room.reverberation_s * SAMPLE_RATE_HZ)
+    size = 1 << (len(samples) + tail).bit_length()
+    spectrum = np.fft.rfft(samples, size)  # float32 in, complex64 out
+    if rng.random() < 0.45:
+        spectrum *= _colour(rng, len(spectrum)).astype(np.float32)
+    if tail:
+        echo = rng.standard_normal(tail) * np.exp(-6.9 * np.arange(tail) / tail)
+        echo *= room.wet / np.sqrt(np.sum(echo**2))
+        echo[0] += 1.0
+        spectrum *= np.fft.rfft(echo.astype(np.float32), size)
+    item = np.fft.irfft(spectrum, size)[: len(samples) + tail]
+    level = 0.5 * 10 ** (rng.uniform(-14.0, 0.0) / 20) / max(float(np.abs(item).max()), 1e-6)
+    item = item[: len(scene.samples) - at] * level
+    scene.samples[at : at + len(item)] += item.astype(np.float32)
+    column = at // HOP_SAMPLES
+    labels = labels[: len(scene.labels) - column]
+    scene.labels[column : column + len(labels)] = labels
+
+
+def _colour(rng: np.random.Generator, bins: int) -> NDArray[np.float64]:
+    """A tilt, and now and then the lows or the highs cut off."""
+    hertz = np.linspace(1.0, SAMPLE_RATE_HZ / 2, bins)
+    gain: NDArray[np.float64] = (hertz / 1000.0) ** (rng.uniform(-5.0, 5.0) / 6.02)
+    if rng.random() < 0.4:
+        gain /= 1.0 + (hertz / rng.uniform(2_500, 7_000)) ** 6
+    if rng.random() < 0.4:
+        gain /= 1.0 + (rng.uniform(80, 400) / hertz) ** 6
+    return gain
+
+
+def _record(rng: np.random.Generator, scene: Scene, material: Material, level_db: float | None = None) -> None:
+    """Add the background, then the recording level; both from digital silence to much too much."""
+    samples = scene.samples
+    audible = samples[np.abs(samples) > 1e-4]
+    reference = float(np.sqrt(np.mean(audible**2))) if len(audible) else 0.1
+    if rng.random() < 0.88:
+        kind = str(rng.choice(backgrounds.BACKGROUNDS))
+        noise = backgrounds.background(kind, len(samples), rng, held_out=material.held_out)
+        loudness = float(np.sqrt(np.mean(noise**2)))
+        snr_db = rng.uniform(10.0, 30.0) if material.held_out else rng.uniform(7.0, 36.0)
+        if loudness > 1e-6:
+            samples += noise * np.float32(reference / loudness * 10 ** (-snr_db / 20))
+    peak = max(float(np.abs(samples).max()), 1e-5)
+    if level_db is None:
+        level_db = rng.uniform(-26.0, -0.5) if rng.random() < 0.75 else rng.uniform(-46.0, -26.0)
+    samples *= np.float32(10 ** (level_db / 20) / peak)
+    if rng.random() < 0.03:
+        samples *= 2.5
+    np.clip(np.round(samples * 32768), -32768, 32767, out=samples)
+    samples /= 32768

@@ -1,0 +1,106 @@
+"""Scenes as the network is trained on them: mel, labels and answers, stored in shards.
+
+A scene may be longer than what is stored. Then silent chunks are left out, the oldest first, just as a long
+conversation's window slides: so the model learns to live on what was said when the silence around it is gone.
+"""
+
+import json
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from bank import Bank, Progress
+from dialogue import Answer
+from numpy.typing import NDArray
+from scenes import PROFILES, Material, Scene, compose
+
+from audio_interaction_cli.mel import EDGE_SAMPLES, FUTURE_SAMPLES, log_columns
+from audio_interaction_cli.protocol import CHUNK_COLUMNS, CHUNK_FRAMES, CHUNK_SAMPLES, N_MELS
+
+CHUNKS = 60  # stored of a scene
+NEWEST_CHUNKS = 16  # which no slide touches
+LONGEST_CHUNKS = 150
+SHARD_SCENES = 200
+
+
+@dataclass(frozen=True, slots=True)
+class Shard:
+    """`SHARD_SCENES` scenes. mel: float16 [S, C, 128, 40], log10; maxima: float32 [S, C], the loudest value so far."""
+
+    mel: NDArray[np.float16]
+    maxima: NDArray[np.float32]
+    labels: NDArray[np.uint8]
+    """[S, C, 10], one per 40 ms frame."""
+    answers: list[list[tuple[int, Answer]]]
+    """Of each scene: chunk and answer, in order."""
+
+    @classmethod
+    def open(cls, index: Path) -> "Shard":
+        answers = [[(chunk, Answer(*answer)) for chunk, answer in scene] for scene in json.loads(index.read_text())]
+        arrays = (np.load(index.with_suffix(f".{name}.npy"), mmap_mode="r") for name in ("mel", "maxima", "labels"))
+        return cls(*arrays, answers)
+
+
+def build(folder: Path, bank: Path, *, shards: int, seed: int, workers: int, progress: Progress) -> None:
+    """Make so many shards; those that are there are kept."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with ProcessPoolExecutor(workers, initializer=_one_thread) as pool:
+        jobs = [pool.submit(_build_shard, folder / f"shard-{n:04}.json", bank, seed + n) for n in range(shards)]
+        for done, job in enumerate(jobs, start=1):
+            job.result()
+            progress(done, len(jobs))
+
+
+def _one_thread() -> None:
+    torch.set_num_threads(1)
+
+
+def _build_shard(index: Path, bank: Path, seed: int) -> None:
+    if index.exists():
+        return
+    rng = np.random.default_rng(seed)
+    material = Material(Bank(bank), held_out=False)
+    mel = np.empty((SHARD_SCENES, CHUNKS, N_MELS, CHUNK_COLUMNS), np.float16)
+    maxima = np.empty((SHARD_SCENES, CHUNKS), np.float32)
+    labels = np.empty((SHARD_SCENES, CHUNKS, CHUNK_FRAMES), np.uint8)
+    answers = []
+    profiles, shares = list(PROFILES), np.array(list(PROFILES.values()))
+    for n in range(SHARD_SCENES):
+        length = CHUNKS if rng.random() < 0.5 else int(rng.integers(CHUNKS + 4, LONGEST_CHUNKS))
+        scene = compose(rng, material, length, profiles[int(rng.choice(len(profiles), p=shares / shares.sum()))])
+        kept = _kept(scene, length)
+        columns = _mel(scene, live=rng.random() < 0.5)
+        mel[n] = columns[kept]
+        maxima[n] = np.maximum.accumulate(columns.max(axis=(1, 2)))[kept]
+        labels[n] = scene.labels.reshape(length, CHUNK_FRAMES, 4)[kept, :, 2]
+        place = {chunk: new for new, chunk in enumerate(kept)}
+        answers.append([(place[e.chunk], e.answer) for e in scene.expected if e.chunk in place])
+    for name, array in (("mel", mel), ("maxima", maxima), ("labels", labels)):
+        np.save(index.with_suffix(f".{name}.npy"), array)
+    index.write_text(json.dumps(answers))  # last: an index says that its shard is whole
+
+
+def _kept(scene: Scene, length: int) -> list[int]:
+    """Which chunks are stored."""
+    spoken = {expected.chunk for expected in scene.expected}
+    old = range(length - NEWEST_CHUNKS)
+    surplus = length - CHUNKS
+    dropped = [chunk for chunk in old if chunk not in spoken][:surplus]
+    dropped += [chunk for chunk in old if chunk in spoken][: surplus - len(dropped)]
+    return sorted(set(range(length)) - set(dropped))
+
+
+def _mel(scene: Scene, *, live: bool) -> NDArray[np.float32]:
+    """log10 mel of each chunk, [C, 128, 40]; live: the right edge of each mirrored, its neighbour not heard yet."""
+    samples = scene.samples
+    padded = np.concatenate([samples[EDGE_SAMPLES:0:-1], samples, samples[-2 : -2 - EDGE_SAMPLES : -1]])
+    columns = log_columns(padded)[:, : len(samples) // 160].numpy()
+    chunks = columns.reshape(N_MELS, -1, CHUNK_COLUMNS).transpose(1, 0, 2).copy()
+    if live:
+        reach = 400 - FUTURE_SAMPLES
+        ends = samples.reshape(-1, CHUNK_SAMPLES)[:, -reach:]
+        edges = np.concatenate([ends, ends[:, -2 : -2 - FUTURE_SAMPLES : -1]], axis=1)
+        chunks[:, :, -1] = log_columns(edges)[:, :, 0].numpy()
+    return chunks

@@ -1,0 +1,276 @@
+"""Speech from the synthesisers and the spoken prompts that Linux distributions carry.
+
+It knows the voices of espeak-ng, flite, festival (one process reads many texts) and, where the package py-nanotts is
+installed, SVOX Pico; how to vary a voice, and which voices are kept for tests only. It does not know what is said or
+why, and it adds neither rooms nor noise.
+"""
+
+import importlib
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import zlib
+from collections.abc import Callable, Iterator, Sequence
+from ctypes.util import find_library
+from dataclasses import dataclass
+from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import soundfile
+import soxr  # type: ignore[import-untyped]
+from numpy.typing import NDArray
+from synthesisers import PHONEMES as PHONEMES  # for those who read the labels
+from synthesisers import RADIO_PHONES, Espeak, Flite, Sound
+from synthesisers import UNKNOWN as UNKNOWN
+
+SAMPLE_RATE = 16_000
+COLUMN = 160  # samples under one phoneme label
+PEAK = 0.5
+FORBIDDEN_VOICES = frozenset({"slt"})  # not to be used from any synthesiser
+
+
+@dataclass(frozen=True, slots=True)
+class Voice:
+    synthesiser: str
+    name: str
+    held_out: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Utterance:
+    samples: NDArray[np.float32]  # mono, SAMPLE_RATE, trimmed, peak at PEAK
+    phonemes: NDArray[np.uint8]  # for each column an index of PHONEMES, or UNKNOWN
+
+
+def _words(text: str) -> list[str]:
+    return text.split()
+
+
+# espeak-ng's variants of a voice, without those that are hard to understand (whispers, robots, echoes, formants far
+# from any mouth: whisper, whisperf, croak, Demonic, robosoft*, UniRobot, anikaRobot, announcer, AnxiousAndy,
+# kaukovalta, Marco, Tweaky) and without "fast", which changes nothing at usual rates.
+_VARIANTS = _words("""
+Alex Alicia Andy Annie Denis Diogo Gene Henrique Hugo Jacky Lee Mario Michael Mike Mr_serious Nguyen RicishayMax
+RicishayMax2 RicishayMax3 Storm adam anika antonio aunty belinda benjamin boris caleb david ed edward2 f1 f3 f4 f5
+grandma grandpa gustave iven iven2 iven3 iven4 john klatt klatt3 klatt4 klatt5 klatt6 linda m1 m3 m4 m5 m7 m8 marcelo
+max michel miguel norbert pablo paul pedro quincy rob robert sandro steph steph3 travis zac
+""")
+_VARIANTS_HELD_OUT = _words("m2 m6 f2 Andrea edward klatt2 Gene2 shelby steph2 victor")
+_ACCENTS = _words("en-gb en-us en-gb-scotland en-gb-x-gbclan en-gb-x-rp en-029 en-us-nyc")
+_ACCENT_HELD_OUT = "en-gb-x-gbcwmd"
+
+
+def _all_voices() -> Iterator[Voice]:
+    yield from (Voice("espeak", f"{accent}+{variant}", False) for accent in _ACCENTS for variant in _VARIANTS)
+    kept = [f"{accent}+{variant}" for accent in _ACCENTS[:3] for variant in _VARIANTS_HELD_OUT]
+    kept += [f"{_ACCENT_HELD_OUT}+{variant}" for variant in ("m3", "f3", "Mike", "linda")]
+    yield from (Voice("espeak", name, True) for name in kept)
+    yield from (Voice("flite", name, name == "rms") for name in ("kal16", "awb", "rms"))
+    yield from (Voice("festival", name, name == "ked_diphone") for name in ("kal_diphone", "ked_diphone"))
+    yield from (Voice("pico", name, name == "en-GB") for name in ("en-US", "en-GB"))
+
+
+VOICES: tuple[Voice, ...] = tuple(_all_voices())
+if any(FORBIDDEN_VOICES & set(re.split(r"\W|_", voice.name)) for voice in VOICES):
+    raise AssertionError(f"one of {sorted(FORBIDDEN_VOICES)} is among the voices")
+
+
+def training_voices() -> list[Voice]:
+    return [voice for voice in VOICES if not voice.held_out and _installed(voice.synthesiser)]
+
+
+def held_out_voices() -> list[Voice]:
+    return [voice for voice in VOICES if voice.held_out and _installed(voice.synthesiser)]
+
+
+@cache
+def _installed(synthesiser: str) -> bool:
+    libraries = {"espeak": "espeak-ng", "flite": "flite"}
+    if synthesiser == "pico":
+        found = find_spec("py_nanotts") is not None
+    elif synthesiser in libraries:
+        found = find_library(libraries[synthesiser]) is not None
+    else:
+        found = shutil.which(synthesiser) is not None
+    if not found:
+        sys.stderr.write(f"{synthesiser} is not installed: its voices are left out\n")
+    return found
+
+
+class _Manner(NamedTuple):
+    """How a text is said; the first three are dials from -1 to 1 with the voice's own manner at 0."""
+
+    pace: float = 0.0
+    pitch: float = 0.0
+    melody: float = 0.0
+    scale: float = 1.0  # of all frequencies, by resampling: above 1 for a smaller and quicker speaker
+
+    @classmethod
+    def draw(cls, rng: np.random.Generator, voice: Voice) -> "_Manner":
+        # The other synthesisers have few voices, most of them men's: they are stretched further than espeak's many.
+        lowest, highest = {"espeak": (0.86, 1.16), "pico": (0.8, 1.16)}.get(voice.synthesiser, (0.86, 1.28))
+        pace, pitch, melody = rng.uniform(-1, 1, 3)
+        return cls(float(pace), float(pitch), float(melody), float(rng.uniform(lowest, highest)))
+
+    def stretch(self) -> float:
+        """How much longer to speak, where that is not a matter of words a minute; makes up for some of the scale."""
+        return _dial(self.pace, 1.3, 1.0, 0.78) * float(self.scale**0.6)
+
+
+class _Request(NamedTuple):
+    text: str
+    voice: str
+    manner: _Manner
+
+
+def speak(text: str, voice: Voice, rng: np.random.Generator, *, wide: bool = True) -> Utterance:
+    """Say a text, in a manner drawn from `rng`, or, if not `wide`, in the voice's own."""
+    manner = _Manner.draw(rng, voice) if wide else _Manner()
+    return next(_SYNTHESISERS[voice.synthesiser]([_Request(text, voice.name, manner)]))
+
+
+def speak_all(requests: Sequence[tuple[str, Voice]], seed: int) -> Iterator[Utterance]:
+    """Say many texts in their order; the i-th sounds as `speak` makes it with default_rng((seed, i))."""
+    for first in range(0, len(requests), 256):
+        window = requests[first : first + 256]
+        queues: dict[str, list[_Request]] = {}
+        for index, (text, voice) in enumerate(window, first):
+            manner = _Manner.draw(np.random.default_rng((seed, index)), voice)
+            queues.setdefault(voice.synthesiser, []).append(_Request(text, voice.name, manner))
+        streams = {synthesiser: _SYNTHESISERS[synthesiser](queue) for synthesiser, queue in queues.items()}
+        for _, voice in window:
+            yield next(streams[voice.synthesiser])
+
+
+def _dial(position: float, low: float, usual: float, high: float) -> float:
+    return float(np.interp(position, (-1, 0, 1), (low, usual, high)))
+
+
+def _utterance(sound: Sound, scale: float) -> Utterance:
+    """Resample, trim and level what a synthesiser said."""
+    raw, rate, phones = sound
+    samples = soxr.resample(raw.astype(np.float32) / 32768, rate * scale, SAMPLE_RATE, quality="MQ")
+    start, samples = _trimmed(samples)
+    middles = (start + COLUMN * (np.arange(-(-len(samples) // COLUMN)) + 0.5)) / SAMPLE_RATE * scale
+    classes = np.array([index for _, index in phones] + [0 if phones else UNKNOWN], np.uint8)
+    return Utterance(samples, classes[np.searchsorted([end for end, _ in phones], middles)])
+
+
+def _trimmed(samples: NDArray[np.float32]) -> tuple[int, NDArray[np.float32]]:
+    """Where speech starts, and the speech from 10 ms before that to 10 ms after its end, with its peak at PEAK."""
+    peak = float(np.abs(samples).max(initial=0))
+    loud = np.flatnonzero(np.abs(samples) > peak * 0.01)
+    if not len(loud):
+        raise ValueError("the synthesiser said nothing")
+    start = max(int(loud[0]) - COLUMN, 0)
+    return start, np.ascontiguousarray(samples[start : int(loud[-1]) + 1 + COLUMN] * np.float32(PEAK / peak))
+
+
+# espeak-ng
+
+
+@cache
+def _espeak() -> Espeak:
+    return Espeak()
+
+
+def _speak_espeak(requests: Sequence[_Request]) -> Iterator[Utterance]:
+    for text, voice, manner in requests:
+        rate, pitch = _dial(manner.pace, 115, 175, 240), _dial(manner.pitch, 12, 50, 95)
+        sound = _espeak().say(text, voice, rate=rate, pitch=pitch, span=_dial(manner.melody, 10, 50, 90))
+        yield _utterance(sound, manner.scale)
+
+
+# flite
+
+
+@cache
+def _flite() -> Flite:
+    return Flite()
+
+
+def _speak_flite(requests: Sequence[_Request]) -> Iterator[Utterance]:
+    for text, voice, manner in requests:
+        sound = _flite().say(text, voice, stretch=manner.stretch(), pitch=_dial(manner.pitch, 0.87, 1, 1.15))
+        yield _utterance(sound, manner.scale)
+
+
+# festival
+
+
+def _speak_festival(requests: Sequence[_Request]) -> Iterator[Utterance]:
+    with tempfile.TemporaryDirectory() as folder:
+        script = Path(folder, "say.scm")
+        script.write_text("\n".join(_festival_lines(requests, folder)), "utf-8")
+        subprocess.run(["festival", "-b", str(script)], check=True, stdin=subprocess.DEVNULL)
+        for index, request in enumerate(requests):
+            raw, rate = soundfile.read(f"{folder}/{index}.wav", dtype="int16")
+            _, _, table = Path(folder, f"{index}.lab").read_text("utf-8").partition("#\n")
+            rows = [line.split() for line in table.splitlines()]  # end, colour, phone
+            phones = [(float(end), RADIO_PHONES.get(phone, UNKNOWN)) for end, _, phone in rows]
+            yield _utterance((raw, rate, phones), request.manner.scale)
+
+
+def _festival_lines(requests: Sequence[_Request], folder: str) -> Iterator[str]:
+    for index, (text, voice, manner) in enumerate(requests):
+        quoted = text.replace("\\", " ").replace('"', " ")
+        pitch, melody = 105 * _dial(manner.pitch, 0.87, 1, 1.15), 14 * _dial(manner.melody, 0.4, 1, 1.8)
+        yield f"(voice_{voice})"
+        yield f"(Parameter.set 'Duration_Stretch {manner.stretch():.4f})"
+        yield f"(set-cdr! (assoc 'target_f0_mean int_lr_params) (list {pitch:.2f}))"
+        yield f"(set-cdr! (assoc 'target_f0_std int_lr_params) (list {melody:.2f}))"
+        yield f'(set! said (utt.synth (Utterance Text "{quoted}")))'
+        yield f'(utt.save.wave said "{folder}/{index}.wav" \'riff)'
+        yield f'(utt.save.segs said "{folder}/{index}.lab")'
+
+
+# SVOX Pico
+
+
+def _speak_pico(requests: Sequence[_Request]) -> Iterator[Utterance]:
+    synthesise = importlib.import_module("py_nanotts").NanoTTS().speak
+    for text, voice, manner in requests:
+        pitch = _dial(manner.pitch, 0.88, 1, 1.15)
+        raw = np.frombuffer(synthesise(text, voice, 1 / manner.stretch(), pitch), np.int16)
+        yield _utterance((raw, SAMPLE_RATE, []), manner.scale)
+
+
+_SYNTHESISERS: dict[str, Callable[[Sequence[_Request]], Iterator[Utterance]]] = {
+    "espeak": _speak_espeak,
+    "flite": _speak_flite,
+    "festival": _speak_festival,
+    "pico": _speak_pico,
+}
+
+
+# Recordings of people
+
+_SHARES = ("/usr/share", "/usr/local/share")
+# Telephone prompts; and the names of pictures to stamp (the English ones have no language in their name).
+_RECORDINGS = (("asterisk/sounds/en", "*.wav"), ("tuxpaint/stamps", "*_desc.ogg"))
+# Prompts with one of these words in their name are no speech, or could be meant for an assistant.
+_NOT_DISTRACTORS = frozenset(
+    _words("""
+    silence beep beeperr tone tones 2tone monkeys hello goodbye thank thanks thankyou welcome good morning pause paused
+    next prev previous repeat stop play cancel cancelled yes no time world
+    """)
+)
+
+
+def recorded_speech(held_out: bool) -> Iterator[tuple[str, NDArray[np.float32]]]:
+    """What people recorded for other programs, by name: speech that is not for the assistant; a third is held out."""
+    for share in map(Path, _SHARES):
+        for folder, pattern in _RECORDINGS:
+            for path in sorted((share / folder).rglob(pattern)):
+                name = f"{folder.partition('/')[0]}/{path.relative_to(share / folder).with_suffix('')}"
+                unfit = _NOT_DISTRACTORS & set(re.split(r"[-_./]", name.lower()))
+                if unfit or held_out != (zlib.crc32(name.encode()) % 3 == 0):
+                    continue
+                raw, rate = soundfile.read(path, dtype="float32", always_2d=True)
+                if 0.5 <= len(raw) / rate <= 8:
+                    yield name, _trimmed(soxr.resample(raw.mean(1), rate, SAMPLE_RATE))[1]
