@@ -13,6 +13,7 @@ from rich.console import Console
 
 WORKSPACE = Path("build/demo_model")
 CHECKPOINT = Path("audio_interaction_cli/demo")
+CLIPS = Path("tests/clips")
 SEED = 20_250_501
 console = Console(stderr=True)
 
@@ -22,7 +23,7 @@ def build(
     minutes: Annotated[float, typer.Option(help="How long the training itself may take.")] = 64.0,
     scenes: Annotated[int, typer.Option(help="How many scenes are trained on.")] = 12_000,
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
-    only: Annotated[str, typer.Option(help="Stop after this step: voices, scenes, training or export.")] = "export",
+    only: Annotated[str, typer.Option(help="Stop after this step: voices, scenes, training, export or samples.")] = "samples",
 ) -> None:
     """Make the demo checkpoint."""
     steps: dict[str, Callable[[], object]] = {
@@ -30,6 +31,7 @@ def build(
         "scenes": lambda: _scenes(workspace, scenes),
         "training": lambda: _train(workspace, minutes, device),
         "export": lambda: _export(workspace),
+        "samples": _samples,
     }
     for name, step in steps.items():
         console.rule(name)
@@ -71,6 +73,13 @@ def _export(workspace: Path) -> None:
 
     export.export(workspace / train.STATE_FILE, workspace / "vocabulary", CHECKPOINT)
     console.print(f"wrote {CHECKPOINT}")
+
+
+def _samples() -> None:
+    import samples
+
+    samples.write(CHECKPOINT / "samples", SEED)
+    samples.write_clips(CLIPS, SEED)
 
 
 def _tell(done: int, total: int) -> None:

@@ -6,6 +6,7 @@ minute of that the language model finds something to read and learns at once.
 
 import time
 from collections import deque
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ SCENES_A_BATCH = 8
 SAVED_EVERY_STEPS = 100
 TOLD_EVERY_STEPS = 50
 TOWER_ALONE = 0.04  # of the time
-HELD = 0.45  # the rate is held until then, and falls to `LAST_RATE` of itself by the end
+HELD = 0.4  # the rate is held until then, and falls to `LAST_RATE` of itself by the end
 LAST_RATE = 0.02
 BALANCED_FROM = 0.6  # before, missing an answer costs more than giving one too many
 MUON_RATE, ADAM_RATE = 3e-3, 1.8e-3
@@ -36,12 +37,18 @@ def train(folder: Path, minutes: float, seed: int, device: torch.device, console
     state = _State(folder / STATE_FILE, device)
     batches = Batches(folder / "shards", open_tokenizer(folder / "vocabulary"), SCENES_A_BATCH, seed + state.steps)
     eager, balanced = batches(EAGER), batches(BALANCED)
+
+    def supply() -> Batch:
+        return next(balanced if state.seconds / (60 * minutes) > BALANCED_FROM else eager)
+
     columns = (TextColumn("training"), BarColumn(), TextColumn("{task.fields[told]}"), TimeRemainingColumn())
-    with Progress(*columns, console=console) as bar:
+    with Progress(*columns, console=console) as bar, ThreadPoolExecutor(1) as ahead:
+        coming = ahead.submit(supply)
         task = bar.add_task("", total=1.0, told="")
         while (done := state.seconds / (60 * minutes)) < 1:
             began = time.perf_counter()
-            state.step(done, next(balanced if done > BALANCED_FROM else eager))
+            batch, coming = coming.result(), ahead.submit(supply)
+            state.step(done, batch)
             state.seconds += time.perf_counter() - began
             bar.update(task, completed=done, told=f"step {state.steps}")
             if state.steps % TOLD_EVERY_STEPS == 0:
