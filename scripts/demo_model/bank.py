@@ -10,11 +10,12 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-import distractors
 import numpy as np
+from numpy.typing import NDArray
+
+import distractors
 import speech
 from closed_set import INTENT_OF
-from numpy.typing import NDArray
 
 SHARES = {"espeak": 0.48, "flite": 0.20, "pico": 0.20, "festival": 0.12}  # of a synthesiser among the renderings
 PART_UTTERANCES = 1_000

@@ -5,16 +5,16 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-import speech
 import torch
+from tokenizers import Tokenizer
+
+import speech
+from audio_interaction_cli.mel import DECADES_KEPT
+from audio_interaction_cli.protocol import BLOCK_POSITIONS, CHUNK_FRAMES, N_MELS
 from dialogue import Answer
 from learner import WINDOW_POSITIONS, Batch
 from shards import CHUNKS, Shard
-from tokenizers import Tokenizer
 from vocabulary import SYSTEM_PROMPT, TOKEN_IDS
-
-from audio_interaction_cli.mel import DECADES_KEPT
-from audio_interaction_cli.protocol import BLOCK_POSITIONS, CHUNK_FRAMES, N_MELS
 
 DELAYED = 0.12  # of the answers come a chunk late, so that one that was missed is still given
 UNKNOWN_LABEL = -100

@@ -5,14 +5,16 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
+import typer
+from rich.console import Console
+
 import bank
 import shards
-import typer
 import vocabulary
-from rich.console import Console
 
 WORKSPACE = Path("build/demo_model")
 CHECKPOINT = Path("audio_interaction_cli/demo")
+DENSE_SHARDS = 10
 CLIPS = Path("tests/clips")
 SEED = 20_250_501
 console = Console(stderr=True)
@@ -23,7 +25,9 @@ def build(
     minutes: Annotated[float, typer.Option(help="How long the training itself may take.")] = 64.0,
     scenes: Annotated[int, typer.Option(help="How many scenes are trained on.")] = 12_000,
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
-    only: Annotated[str, typer.Option(help="Stop after this step: voices, scenes, training, export or samples.")] = "samples",
+    only: Annotated[
+        str, typer.Option(help="Stop after this step: voices, scenes, training, export or samples.")
+    ] = "samples",
 ) -> None:
     """Make the demo checkpoint."""
     steps: dict[str, Callable[[], object]] = {
@@ -62,6 +66,7 @@ def _scenes(workspace: Path, scenes: int) -> None:
 
 def _train(workspace: Path, minutes: float, device: str) -> None:
     import torch
+
     import train
 
     train.train(workspace, minutes, SEED, torch.device(device), console)

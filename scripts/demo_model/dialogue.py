@@ -114,7 +114,7 @@ def all_texts() -> list[str]:
     return sorted(set(fixed))
 
 
-def understood() -> dict[str, list[dict[str, object]]]:
+def understood() -> dict[str, object]:
     """The closed set as `ai-cli info demo` shows it."""
     phrases = [{"spoken": list(i.forms), "emotion": i.emotion, "reply": i.reply} for i in INTENTS]
     sounds = [{"name": s.name, "emotion": s.emotion, "reply": s.reply} for s in SOUNDS]

@@ -11,6 +11,7 @@ from functools import cache
 from pydoc_data.topics import topics
 
 import numpy as np
+
 from closed_set import INTENT_OF
 
 

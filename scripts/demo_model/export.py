@@ -6,9 +6,10 @@ from pathlib import Path
 
 import torch
 import yaml
+from safetensors.torch import save_file
+
 from dialogue import understood
 from learner import LM_CONFIG, TOWER_CONFIG
-from safetensors.torch import save_file
 from vocabulary import TOKEN_IDS
 
 TOWER_FILE = "audiointeraction_ChunkwisedEncoder.safetensors"

@@ -8,14 +8,14 @@ from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
-from scenes import LABELS
 from torch import nn
 from transformers.models.qwen2_5_omni.configuration_qwen2_5_omni import Qwen2_5OmniAudioEncoderConfig
-from vocabulary import PADDED_VOCABULARY, TOKEN_IDS
 
 from audio_interaction_cli import lm as language_model
 from audio_interaction_cli import tower as audio_tower
 from audio_interaction_cli.protocol import CHUNK_FRAMES, N_MELS
+from scenes import LABELS
+from vocabulary import PADDED_VOCABULARY, TOKEN_IDS
 
 WINDOW_POSITIONS = 896
 TOWER_CONFIG: dict[str, Any] = {

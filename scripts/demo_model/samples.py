@@ -10,10 +10,11 @@ import numpy as np
 import soundfile
 
 import backgrounds
-import scenes
+import quiet_sounds
 import sounds
 import speech
 from audio_interaction_cli.protocol import SAMPLE_RATE_HZ
+from waves import Samples
 
 # What happens in each recording: seconds of pause, or what is heard. "say" is spoken, all else is a sound.
 SCRIPT: dict[str, list[float | tuple[str, str]]] = {
@@ -70,29 +71,31 @@ def write_clips(folder: Path, seed: int) -> None:
         _write(folder / f"{kind}.ogg", sounds.event(kind, rng, held_out=True))
 
 
-def _write(file: Path, samples: scenes.Samples) -> None:
-    soundfile.write(file, samples * np.float32(LOUDNESS / np.abs(samples).max()), SAMPLE_RATE_HZ, format="OGG", subtype="VORBIS")
+def _write(file: Path, samples: Samples) -> None:
+    soundfile.write(
+        file, samples * np.float32(LOUDNESS / np.abs(samples).max()), SAMPLE_RATE_HZ, format="OGG", subtype="VORBIS"
+    )
 
 
-def _say(rng: np.random.Generator, text: str, speaker: tuple[str, str]) -> scenes.Samples:
+def _say(rng: np.random.Generator, text: str, speaker: tuple[str, str]) -> Samples:
     voice = next(voice for voice in speech.held_out_voices() if (voice.synthesiser, voice.name) == speaker)
     return speech.speak(text, voice, rng, wide=False).samples
 
 
-def _heard(rng: np.random.Generator, step: float | tuple[str, str]) -> scenes.Samples:
+def _heard(rng: np.random.Generator, step: float | tuple[str, str]) -> Samples:
     match step:
         case ("say", str(text)):
             return _say(rng, text, SPEAKER)
         case ("event", str(kind)):
             return sounds.event(kind, rng, held_out=True)
         case ("quiet", str(kind)):
-            return backgrounds.quiet_sound(kind, rng, held_out=True)
+            return quiet_sounds.quiet_sound(kind, rng, held_out=True)
         case float(pause):
             return np.zeros(int(pause * SAMPLE_RATE_HZ), np.float32)
     raise AssertionError(step)
 
 
-def _with_room(rng: np.random.Generator, samples: scenes.Samples) -> scenes.Samples:
+def _with_room(rng: np.random.Generator, samples: Samples) -> Samples:
     """A little of a room's noise behind it."""
     noise = backgrounds.background("pink", len(samples), rng, held_out=True)
     level = float(np.sqrt(np.mean(samples[np.abs(samples) > 1e-4] ** 2))) * 10 ** (-SNR_DB / 20)

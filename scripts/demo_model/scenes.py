@@ -1,25 +1,27 @@
 """Scenes: stretches of sound in which things happen, with the answer that is right at each moment.
 
-The next thing to happen is drawn given the state of the dialogue; then it is rendered, put into a room at some
-level, and everything is mixed with a background and recorded well or badly.
+The next thing to happen is drawn given the state of the dialogue; then it is rendered and placed. How it comes to the
+microphone is the business of `mixing`.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cache, partial
 
-import backgrounds
 import numpy as np
+from numpy.typing import NDArray
+
+import quiet_sounds
+import recordings
 import sounds
 import speech
+from audio_interaction_cli.protocol import CHUNK_SAMPLES, HOP_SAMPLES, SAMPLE_RATE_HZ
 from bank import Bank
 from closed_set import COUNTS, INTENTS
 from dialogue import COUNTED_AS, Answer, Dialogue
-from numpy.typing import NDArray
+from mixing import Room, place, record
+from waves import Samples
 
-from audio_interaction_cli.protocol import CHUNK_SAMPLES, HOP_SAMPLES, SAMPLE_RATE_HZ
-
-Samples = NDArray[np.float32]
 Labels = NDArray[np.uint8]
 
 AFTER_SPEECH_S = 0.35  # the answer comes in the chunk that holds this moment after the end
@@ -28,7 +30,8 @@ AFTER_COUNTED_S = 0.2
 LAST_S = 1.6  # no item starts so late that its answer would not fit
 LABELS = (*speech.PHONEMES, *sounds.EVENTS)
 EVENT_LABEL = {kind: len(speech.PHONEMES) + n for n, kind in enumerate(sounds.EVENTS)}
-PROFILES = {"mix": 0.40, "count": 0.19, "name": 0.10, "quiet": 0.12, "context": 0.12, "bystander": 0.07}
+PROFILES = {"mix": 0.40, "count": 0.19, "name": 0.10, "quiet": 0.12, "context": 0.12, "bystander": 0.07, "noise": 0.05}
+DENSE_BUSYNESS = 0.08
 NAME_KEPT_ANSWERS = 12  # after so many more a name may have left the window; nobody asks for it then
 
 
@@ -55,6 +58,12 @@ class Scene:
     silent_items: list[tuple[float, float, str]] = field(default_factory=list)
     """Start, end and description of everything that is not to be answered."""
 
+    def label(self, at: int, labels: Labels) -> None:
+        """Note what is audible from sample `at` on."""
+        column = at // HOP_SAMPLES
+        labels = labels[: len(self.labels) - column]
+        self.labels[column : column + len(labels)] = labels
+
 
 @dataclass(frozen=True, slots=True)
 class _Item:
@@ -75,17 +84,18 @@ def compose(rng: np.random.Generator, material: Material, chunks: int, profile: 
     total = chunks * CHUNK_SAMPLES
     scene = Scene(np.zeros(total, np.float32), np.zeros(total // HOP_SAMPLES, np.uint8))
     dialogue = Dialogue()
-    draw = _counting_session(rng) if profile == "one count" else partial(_next_item, rng, profile=profile)
-    busyness = float(rng.choice([0.4, 0.7, 1.0, 1.0, 1.6]))
-    room = _Room.draw(rng)
+    draw = _script(rng, profile)
+    busyness = DENSE_BUSYNESS if profile == "dense" else float(rng.choice([0.4, 0.7, 1.0, 1.0, 1.6]))
+    room = Room.draw(rng)
     at = int(rng.uniform(0.0, 2.0) * SAMPLE_RATE_HZ)
     while item := draw(dialogue):
         samples, labels, description = _render(rng, item, material)
         if at + len(samples) + LAST_S * SAMPLE_RATE_HZ > total:
             break
-        _place(rng, scene, samples, labels, at, room)
+        place(rng, scene.samples, samples, at, room)
+        scene.label(at, labels)
         at = _after(rng, scene, dialogue, item, description, at, len(samples), busyness)
-    _record(rng, scene, material)
+    record(rng, scene.samples, held_out=material.held_out)
     return scene
 
 
@@ -95,8 +105,8 @@ def single(
     """Nothing but these samples, from sample `start`, with two seconds after them."""
     total = -(-(start + len(samples) + 2 * SAMPLE_RATE_HZ) // CHUNK_SAMPLES) * CHUNK_SAMPLES
     scene = Scene(np.zeros(total, np.float32), np.zeros(total // HOP_SAMPLES, np.uint8))
-    _place(rng, scene, samples, scene.labels[:0], start, _Room.draw(rng))
-    _record(rng, scene, material, level_db)
+    place(rng, scene.samples, samples, start, Room.draw(rng))
+    record(rng, scene.samples, held_out=material.held_out, level_db=level_db)
     return scene
 
 
@@ -121,8 +131,11 @@ def _after(
         scene.expected.append(Expected(chunk, reference_s, description, answer))
     else:
         scene.silent_items.append((start_s, end_s, f"{item.kind}: {description}"))
-    gap_s = rng.uniform(0.3, 1.3) if dialogue.counting else rng.uniform(0.3, 2.5) * busyness
-    return max(at + length + int(gap_s * SAMPLE_RATE_HZ), (chunk + 1) * CHUNK_SAMPLES if answer else 0)
+    gap_s = (
+        rng.uniform(0.3, 1.3) if dialogue.counting and busyness > DENSE_BUSYNESS else rng.uniform(0.3, 2.5) * busyness
+    )
+    following = at + length + int(gap_s * SAMPLE_RATE_HZ)
+    return max(following, (chunk + 1) * CHUNK_SAMPLES) if answer and busyness > DENSE_BUSYNESS else following
 
 
 def _draw(rng: np.random.Generator, shares: dict[str, float]) -> str:
@@ -145,9 +158,12 @@ BYSTANDERS = {
     "bystander": {"distractor": 0.6, "quiet_sound": 0.4},
     "talk": {"distractor": 1.0},
 }
+DENSE = {"phrase": 0.40, "distractor": 0.47, "event": 0.13}  # one thing after the other, for the tower alone
 
 
 def _shares(dialogue: Dialogue, profile: str) -> dict[str, float]:
+    if profile == "dense":
+        return DENSE
     if profile in BYSTANDERS:
         return BYSTANDERS[profile]
     if dialogue.quiet:
@@ -170,7 +186,7 @@ def _next_item(rng: np.random.Generator, dialogue: Dialogue, profile: str) -> _I
         case "distractor":
             return _Item("distractor", "")
         case "quiet_sound":
-            return _Item("quiet_sound", str(rng.choice(backgrounds.QUIET_SOUNDS)))
+            return _Item("quiet_sound", str(rng.choice(quiet_sounds.QUIET_SOUNDS)))
         case "matching":
             return _Item("sound", str(dialogue.counting))
         case "event":
@@ -181,6 +197,15 @@ def _next_item(rng: np.random.Generator, dialogue: Dialogue, profile: str) -> _I
         case "phrase":
             return _Item("phrase", _any_form(rng, dialogue))
     return _Item("phrase", _form(rng, kind))
+
+
+def _script(rng: np.random.Generator, profile: str) -> Callable[[Dialogue], _Item | None]:
+    """What happens next, given the dialogue so far; None at the end."""
+    if profile == "noise":
+        return lambda _: None
+    if profile == "one count":
+        return _counting_session(rng)
+    return partial(_next_item, rng, profile=profile)
 
 
 def _counting_session(rng: np.random.Generator) -> Callable[[Dialogue], _Item | None]:
@@ -226,9 +251,9 @@ def _forms() -> dict[str, tuple[str, ...]]:
 def _recordings(held_out: bool) -> tuple[dict[str, list[Samples]], list[Samples], list[Samples]]:
     """Real events by kind, other sounds, and human speech; what the machine has of them."""
     events: dict[str, list[Samples]] = {}
-    for kind, samples in sounds.recorded_events(held_out):
+    for kind, samples in recordings.recorded_events(held_out):
         events.setdefault(kind, []).append(samples)
-    others = [samples for _, samples in sounds.recorded_sounds(held_out)]
+    others = [samples for _, samples in recordings.recorded_sounds(held_out)]
     return events, others, [samples for _, samples in speech.recorded_speech(held_out)]
 
 
@@ -245,7 +270,7 @@ def _render(rng: np.random.Generator, item: _Item, material: Material) -> tuple[
     if item.kind == "quiet_sound":
         if others and rng.random() < 0.2:
             return (*_unlabelled(others[int(rng.integers(len(others)))]), "a recorded sound")
-        return (*_unlabelled(backgrounds.quiet_sound(item.what, rng, held_out=held_out)), item.what)
+        return (*_unlabelled(quiet_sounds.quiet_sound(item.what, rng, held_out=held_out)), item.what)
     if item.kind == "distractor" and voices and rng.random() < 0.12:
         return (*_unlabelled(voices[int(rng.integers(len(voices)))]), "recorded speech")
     numbers = material.bank.phrases[item.what] if item.kind == "phrase" else material.bank.distractors
@@ -260,67 +285,3 @@ def _intent_name(form: str) -> str:
 
 def _unlabelled(samples: Samples) -> tuple[Samples, Labels]:
     return samples, np.full(-(-len(samples) // HOP_SAMPLES), speech.UNKNOWN, np.uint8)
-
-
-@dataclass(frozen=True, slots=True)
-class _Room:
-    reverberation_s: float
-    wet: float
-
-    @classmethod
-    def draw(cls, rng: np.random.Generator) -> "_Room":
-        return cls(rng.uniform(0.1, 0.5), rng.uniform(0.1, 0.6)) if rng.random() < 0.4 else cls(0.0, 0.0)
-
-
-def _place(rng: np.random.Generator, scene: Scene, samples: Samples, labels: Labels, at: int, room: _Room) -> None:
-    """Mix an item into the scene at some level, with the colour and the echo of the room."""
-    tail = int(room.reverberation_s * SAMPLE_RATE_HZ)
-    size = 1 << (len(samples) + tail).bit_length()
-    spectrum = np.fft.rfft(samples, size)  # float32 in, complex64 out
-    if rng.random() < 0.45:
-        spectrum *= _colour(rng, len(spectrum)).astype(np.float32)
-    if tail:
-        echo = rng.standard_normal(tail) * np.exp(-6.9 * np.arange(tail) / tail)
-        echo *= room.wet / np.sqrt(np.sum(echo**2))
-        echo[0] += 1.0
-        spectrum *= np.fft.rfft(echo.astype(np.float32), size)
-    item = np.fft.irfft(spectrum, size)[: len(samples) + tail]
-    level = 0.5 * 10 ** (rng.uniform(-14.0, 0.0) / 20) / max(float(np.abs(item).max()), 1e-6)
-    item = item[: len(scene.samples) - at] * level
-    scene.samples[at : at + len(item)] += item.astype(np.float32)
-    column = at // HOP_SAMPLES
-    labels = labels[: len(scene.labels) - column]
-    scene.labels[column : column + len(labels)] = labels
-
-
-def _colour(rng: np.random.Generator, bins: int) -> NDArray[np.float64]:
-    """A tilt, and now and then the lows or the highs cut off."""
-    hertz = np.linspace(1.0, SAMPLE_RATE_HZ / 2, bins)
-    gain: NDArray[np.float64] = (hertz / 1000.0) ** (rng.uniform(-5.0, 5.0) / 6.02)
-    if rng.random() < 0.4:
-        gain /= 1.0 + (hertz / rng.uniform(2_500, 7_000)) ** 6
-    if rng.random() < 0.4:
-        gain /= 1.0 + (rng.uniform(80, 400) / hertz) ** 6
-    return gain
-
-
-def _record(rng: np.random.Generator, scene: Scene, material: Material, level_db: float | None = None) -> None:
-    """Add the background, then the recording level; both from digital silence to much too much."""
-    samples = scene.samples
-    audible = samples[np.abs(samples) > 1e-4]
-    reference = float(np.sqrt(np.mean(audible**2))) if len(audible) else 0.1
-    if rng.random() < 0.88:
-        kind = str(rng.choice(backgrounds.BACKGROUNDS))
-        noise = backgrounds.background(kind, len(samples), rng, held_out=material.held_out)
-        loudness = float(np.sqrt(np.mean(noise**2)))
-        snr_db = rng.uniform(10.0, 30.0) if material.held_out else rng.uniform(7.0, 36.0)
-        if loudness > 1e-6:
-            samples += noise * np.float32(reference / loudness * 10 ** (-snr_db / 20))
-    peak = max(float(np.abs(samples).max()), 1e-5)
-    if level_db is None:
-        level_db = rng.uniform(-26.0, -0.5) if rng.random() < 0.75 else rng.uniform(-46.0, -26.0)
-    samples *= np.float32(10 ** (level_db / 20) / peak)
-    if rng.random() < 0.03:
-        samples *= 2.5
-    np.clip(np.round(samples * 32768), -32768, 32767, out=samples)
-    samples /= 32768

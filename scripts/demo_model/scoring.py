@@ -3,10 +3,9 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from scenes import Expected
-
 from audio_interaction_cli.events import Reply
 from audio_interaction_cli.protocol import CHUNK_S
+from scenes import Expected
 
 EARLY_CHUNKS, LATE_CHUNKS = 1, 3  # how far from its chunk an answer may come
 

@@ -11,13 +11,13 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from bank import Bank, Progress
-from dialogue import Answer
 from numpy.typing import NDArray
-from scenes import PROFILES, Material, Scene, compose
 
 from audio_interaction_cli.mel import EDGE_SAMPLES, FUTURE_SAMPLES, log_columns
 from audio_interaction_cli.protocol import CHUNK_COLUMNS, CHUNK_FRAMES, CHUNK_SAMPLES, N_MELS
+from bank import Bank, Progress
+from dialogue import Answer
+from scenes import PROFILES, Material, Scene, compose
 
 CHUNKS = 60  # stored of a scene
 NEWEST_CHUNKS = 16  # which no slide touches
@@ -39,15 +39,19 @@ class Shard:
     @classmethod
     def open(cls, index: Path) -> "Shard":
         answers = [[(chunk, Answer(*answer)) for chunk, answer in scene] for scene in json.loads(index.read_text())]
-        arrays = (np.load(index.with_suffix(f".{name}.npy"), mmap_mode="r") for name in ("mel", "maxima", "labels"))
-        return cls(*arrays, answers)
+        mel, maxima, labels = (
+            np.load(index.with_suffix(f".{name}.npy"), mmap_mode="r") for name in ("mel", "maxima", "labels")
+        )
+        return cls(mel, maxima, labels, answers)
 
 
-def build(folder: Path, bank: Path, *, shards: int, seed: int, workers: int, progress: Progress) -> None:
-    """Make so many shards; those that are there are kept."""
+def build(
+    folder: Path, bank: Path, *, shards: int, dense: bool = False, seed: int, workers: int, progress: Progress
+) -> None:
+    """Make so many shards; those that are there are kept. Dense ones hold speech without pauses, and no answers."""
     folder.mkdir(parents=True, exist_ok=True)
     with ProcessPoolExecutor(workers, initializer=_one_thread) as pool:
-        jobs = [pool.submit(_build_shard, folder / f"shard-{n:04}.json", bank, seed + n) for n in range(shards)]
+        jobs = [pool.submit(_build_shard, folder / f"shard-{n:04}.json", bank, dense, seed + n) for n in range(shards)]
         for done, job in enumerate(jobs, start=1):
             job.result()
             progress(done, len(jobs))
@@ -57,7 +61,7 @@ def _one_thread() -> None:
     torch.set_num_threads(1)
 
 
-def _build_shard(index: Path, bank: Path, seed: int) -> None:
+def _build_shard(index: Path, bank: Path, dense: bool, seed: int) -> None:
     if index.exists():
         return
     rng = np.random.default_rng(seed)
@@ -68,15 +72,16 @@ def _build_shard(index: Path, bank: Path, seed: int) -> None:
     answers = []
     profiles, shares = list(PROFILES), np.array(list(PROFILES.values()))
     for n in range(SHARD_SCENES):
-        length = CHUNKS if rng.random() < 0.5 else int(rng.integers(CHUNKS + 4, LONGEST_CHUNKS))
-        scene = compose(rng, material, length, profiles[int(rng.choice(len(profiles), p=shares / shares.sum()))])
+        length = CHUNKS if dense or rng.random() < 0.5 else int(rng.integers(CHUNKS + 4, LONGEST_CHUNKS))
+        profile = "dense" if dense else profiles[int(rng.choice(len(profiles), p=shares / shares.sum()))]
+        scene = compose(rng, material, length, profile)
         kept = _kept(scene, length)
         columns = _mel(scene, live=rng.random() < 0.5)
         mel[n] = columns[kept]
         maxima[n] = np.maximum.accumulate(columns.max(axis=(1, 2)))[kept]
         labels[n] = scene.labels.reshape(length, CHUNK_FRAMES, 4)[kept, :, 2]
         place = {chunk: new for new, chunk in enumerate(kept)}
-        answers.append([(place[e.chunk], e.answer) for e in scene.expected if e.chunk in place])
+        answers.append([(place[e.chunk], e.answer) for e in scene.expected if e.chunk in place and not dense])
     for name, array in (("mel", mel), ("maxima", maxima), ("labels", labels)):
         np.save(index.with_suffix(f".{name}.npy"), array)
     index.write_text(json.dumps(answers))  # last: an index says that its shard is whole

@@ -1,111 +1,37 @@
-"""Sounds made by rule: those that are reported, those that are counted, and those that are nobody's business.
+"""Sounds that are reported and sounds that are counted, made by rule.
 
-Every kind has a main parameter; a band in the middle of its range is kept for evaluation. All samples are mono
-float32 at 16 kHz with their peak at 0.5.
+Each kind comes in several builds, and has a main parameter of which a band is kept for evaluation.
 """
 
-import zlib
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 
 import numpy as np
-import soundfile
-import soxr
-from numpy.typing import NDArray
 
-Samples = NDArray[np.float32]
-Rng = np.random.Generator
-RATE = 16_000
-PEAK = 0.5
-LONGEST_NOISE = 17  # as a power of two: 131,072 samples
-HELD_OUT_BAND = (0.55, 0.75)
+from waves import (
+    RATE,
+    Rng,
+    Samples,
+    Wave,
+    attack,
+    band,
+    banded,
+    decay,
+    finished,
+    glide,
+    harmonics,
+    normal,
+    placed,
+    resonances,
+    shaped_like,
+    shaped_noise,
+    time_axis,
+)
 
 EVENTS = ("alarm", "doorbell", "bark", "knock", "glass", "siren", "phone", "clap", "meow", "horn")
 COUNTED = ("bark1", "knock1", "beep1")
 
 
-def banded(rng: Rng, low: float, high: float, held_out: bool) -> float:
-    """A value of the main parameter: from the band kept for evaluation, or from the rest."""
-    start, end = HELD_OUT_BAND
-    if held_out:
-        place = rng.uniform(start, end)
-    else:
-        place = rng.uniform(0.0, 1.0 - (end - start))
-        place += (end - start) if place > start else 0.0
-    return float(low + place * (high - low))
-
-
-def time_axis(seconds: float) -> NDArray[np.float64]:
-    return np.arange(max(1, int(seconds * RATE))) / RATE
-
-
-def glide(hertz: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Phase of a tone whose frequency moves."""
-    return 2 * np.pi * np.cumsum(hertz) / RATE
-
-
-def harmonics(phase: NDArray[np.float64], weights: NDArray[np.float64] | list[float]) -> NDArray[np.float64]:
-    """Sum of weighted sines of the multiples of a phase, each made from the two before it."""
-    before, sine, twice = np.zeros_like(phase), np.sin(phase), 2 * np.cos(phase)
-    total = np.zeros_like(phase)
-    for weight in weights:
-        total += weight * sine
-        before, sine = sine, twice * sine - before
-    return total
-
-
-def shaped_noise(
-    rng: Rng, samples: int, gain: Callable[[NDArray[np.float64]], NDArray[np.float64]]
-) -> NDArray[np.float64]:
-    """White noise through a gain over frequency in Hz; a long one repeats, seamlessly, after eight seconds."""
-    size = 1 << min(LONGEST_NOISE, max(4, (samples - 1).bit_length()))
-    spectrum = np.fft.rfft(rng.standard_normal(size, dtype=np.float32))
-    hertz = np.linspace(1.0, RATE / 2, len(spectrum))
-    return np.resize(np.fft.irfft(spectrum * gain(hertz).astype(np.float32), size), samples)
-
-
-def band(low: float, high: float, steepness: float = 4.0) -> Callable[[NDArray[np.float64]], NDArray[np.float64]]:
-    return lambda hertz: 1.0 / ((1 + (low / hertz) ** (2 * steepness)) * (1 + (hertz / high) ** (2 * steepness))) ** 0.5
-
-
-def resonances(centres: list[float], width: float) -> Callable[[NDArray[np.float64]], NDArray[np.float64]]:
-    def gain(hertz: NDArray[np.float64]) -> NDArray[np.float64]:
-        return (
-            np.sum([1 / (1 + ((hertz - c) / (width * c)) ** 2) / (1 + n) for n, c in enumerate(centres)], axis=0) + 0.02
-        )
-
-    return gain
-
-
-def decay(seconds: float, length: NDArray[np.float64]) -> NDArray[np.float64]:
-    return np.exp(-length / seconds)
-
-
-def attack(seconds: float, samples: NDArray[np.float64]) -> NDArray[np.float64]:
-    n = min(len(samples), max(1, int(seconds * RATE)))
-    samples[:n] *= np.linspace(0, 1, n)
-    samples[-n:] *= np.linspace(1, 0, n)
-    return samples
-
-
-def finished(samples: NDArray[np.float64]) -> Samples:
-    peak = float(np.abs(samples).max())
-    return (samples * (PEAK / peak if peak > 1e-9 else 0.0)).astype(np.float32)
-
-
-def placed(pieces: list[tuple[float, NDArray[np.float64]]]) -> NDArray[np.float64]:
-    """Mix pieces that begin at so many seconds."""
-    total = np.zeros(max(int(at * RATE) + len(piece) for at, piece in pieces))
-    for at, piece in pieces:
-        start = int(at * RATE)
-        total[start : start + len(piece)] += piece
-    return total
-
-
-# --- events -----------------------------------------------------------------------------------------------------
-
-
-def _alarm(rng: Rng, held_out: bool) -> NDArray[np.float64]:
+def _alarm(rng: Rng, held_out: bool) -> Wave:
     hertz = banded(rng, 2300, 3700, held_out)
     weights = [1.0, rng.uniform(0, 0.4), rng.uniform(0, 0.2)]
     kind = rng.integers(4)
@@ -130,7 +56,7 @@ def _alarm(rng: Rng, held_out: bool) -> NDArray[np.float64]:
     return attack(0.005, harmonics(glide(tone), weights))
 
 
-def _bell_tone(rng: Rng, hertz: float, seconds: float, ring: float) -> NDArray[np.float64]:
+def _bell_tone(rng: Rng, hertz: float, seconds: float, ring: float) -> Wave:
     t = time_axis(seconds)
     partials = [(1.0, 1.0), (2.0, rng.uniform(0.1, 0.5)), (rng.uniform(2.7, 3.1), rng.uniform(0.1, 0.5)),
                 (rng.uniform(4.0, 5.6), rng.uniform(0.0, 0.3))]  # fmt: skip
@@ -138,7 +64,7 @@ def _bell_tone(rng: Rng, hertz: float, seconds: float, ring: float) -> NDArray[n
     return attack(0.004, tone)
 
 
-def _doorbell(rng: Rng, held_out: bool) -> NDArray[np.float64]:
+def _doorbell(rng: Rng, held_out: bool) -> Wave:
     hertz, ring = banded(rng, 450, 950, held_out), rng.uniform(0.35, 0.9)
     kind = rng.integers(4)
     if kind <= 1:  # ding-dong
@@ -157,7 +83,7 @@ def _doorbell(rng: Rng, held_out: bool) -> NDArray[np.float64]:
     return attack(0.01, buzz * (1 + 0.3 * rng.standard_normal(len(t))))
 
 
-def _woof(rng: Rng, hertz: float) -> NDArray[np.float64]:
+def _woof(rng: Rng, hertz: float) -> Wave:
     t = time_axis(rng.uniform(0.13, 0.3))
     shape = np.sin(np.pi * (t / t[-1]) ** rng.uniform(0.4, 0.7)) ** 1.2
     pitch = hertz * (0.75 + 0.6 * np.sin(np.pi * t / t[-1]))
@@ -170,10 +96,11 @@ def _woof(rng: Rng, hertz: float) -> NDArray[np.float64]:
     )
     voice = np.fft.irfft(spectrum, size)[: len(t)]
     mix = rng.uniform(0.3, 0.8)
-    return shape * (voice / np.abs(voice).max() + mix * noise / np.abs(noise).max())
+    woof: Wave = shape * (normal(voice) + mix * normal(noise))
+    return woof
 
 
-def _bark(rng: Rng, held_out: bool) -> NDArray[np.float64]:
+def _bark(rng: Rng, held_out: bool) -> Wave:
     hertz, gap = banded(rng, 200, 620, held_out), rng.uniform(0.3, 0.65)
     return placed([
         (n * gap * rng.uniform(0.92, 1.08), _woof(rng, hertz * rng.uniform(0.93, 1.07)) * rng.uniform(0.7, 1))
@@ -181,15 +108,16 @@ def _bark(rng: Rng, held_out: bool) -> NDArray[np.float64]:
     ])  # fmt: skip
 
 
-def _rap(rng: Rng, hertz: float) -> NDArray[np.float64]:
+def _rap(rng: Rng, hertz: float) -> Wave:
     t = time_axis(rng.uniform(0.06, 0.14))
     body = np.sum([np.sin(2 * np.pi * hertz * r * t) * decay(0.02 / r, t) * w for r, w in
                    ((1, 1.0), (rng.uniform(1.7, 2.6), 0.6), (rng.uniform(3.2, 5.0), 0.3))], axis=0)  # fmt: skip
     click = shaped_noise(rng, len(t), band(hertz, 5000, 1.5)) * decay(0.006, t)
-    return body + rng.uniform(0.3, 1.0) * click / max(np.abs(click).max(), 1e-9)
+    rap: Wave = body + rng.uniform(0.3, 1.0) * normal(click)
+    return rap
 
 
-def _knock(rng: Rng, held_out: bool) -> NDArray[np.float64]:
+def _knock(rng: Rng, held_out: bool) -> Wave:
     hertz, gap = banded(rng, 120, 480, held_out), rng.uniform(0.14, 0.32)
     raps = [(n * gap * rng.uniform(0.95, 1.05), _rap(rng, hertz * rng.uniform(0.96, 1.04)) * rng.uniform(0.7, 1))
             for n in range(int(rng.integers(2, 6)))]  # fmt: skip
@@ -198,7 +126,7 @@ def _knock(rng: Rng, held_out: bool) -> NDArray[np.float64]:
     return placed(raps)
 
 
-def _glass(rng: Rng, held_out: bool) -> NDArray[np.float64]:
+def _glass(rng: Rng, held_out: bool) -> Wave:
     hertz = banded(rng, 2200, 5200, held_out)
     t = time_axis(rng.uniform(1.2, 2.2))
     crash = shaped_noise(rng, len(t), band(hertz * 0.5, 7800, 2)) * decay(rng.uniform(0.05, 0.16), t)
@@ -213,7 +141,7 @@ def _glass(rng: Rng, held_out: bool) -> NDArray[np.float64]:
     return placed(pieces)
 
 
-def _siren(rng: Rng, held_out: bool) -> NDArray[np.float64]:
+def _siren(rng: Rng, held_out: bool) -> Wave:
     hertz = banded(rng, 450, 950, held_out)
     t = time_axis(rng.uniform(2.2, 4.0))
     kind = rng.integers(3)
@@ -231,7 +159,7 @@ def _siren(rng: Rng, held_out: bool) -> NDArray[np.float64]:
     return attack(0.03, harmonics(glide(tone), weights))
 
 
-def _phone(rng: Rng, held_out: bool) -> NDArray[np.float64]:
+def _phone(rng: Rng, held_out: bool) -> Wave:
     hertz = banded(rng, 800, 1700, held_out)
     kind = rng.integers(3)
     if kind == 0:  # a bell struck twenty times a second
@@ -251,7 +179,7 @@ def _phone(rng: Rng, held_out: bool) -> NDArray[np.float64]:
     return placed([(n * (len(burst) / RATE + rng.uniform(0.25, 0.9)), burst) for n in range(2)])
 
 
-def _clap(rng: Rng, held_out: bool) -> NDArray[np.float64]:
+def _clap(rng: Rng, held_out: bool) -> Wave:
     rate = banded(rng, 3.0, 5.5, held_out)
     people, seconds = int(rng.choice([1, 2, 4, 10, 25])), rng.uniform(1.6, 3.2)
     pieces = []
@@ -270,7 +198,7 @@ def _clap(rng: Rng, held_out: bool) -> NDArray[np.float64]:
     return placed(pieces)
 
 
-def _meow(rng: Rng, held_out: bool) -> NDArray[np.float64]:
+def _meow(rng: Rng, held_out: bool) -> Wave:
     hertz = banded(rng, 420, 850, held_out)
     pieces, at = [], 0.0
     for _ in range(int(rng.integers(1, 3)) + 1):
@@ -287,15 +215,7 @@ def _meow(rng: Rng, held_out: bool) -> NDArray[np.float64]:
     return placed(pieces)
 
 
-def shaped_like(
-    samples: NDArray[np.float64], gain: Callable[[NDArray[np.float64]], NDArray[np.float64]]
-) -> NDArray[np.float64]:
-    size = 1 << (len(samples) - 1).bit_length()
-    hertz = np.linspace(1.0, RATE / 2, size // 2 + 1)
-    return np.fft.irfft(np.fft.rfft(samples, size) * gain(hertz), size)[: len(samples)]
-
-
-def _horn(rng: Rng, held_out: bool) -> NDArray[np.float64]:
+def _horn(rng: Rng, held_out: bool) -> Wave:
     hertz, other = banded(rng, 300, 520, held_out), rng.uniform(1.18, 1.3)
     honks = int(rng.integers(1, 4))
     pieces, at = [], 0.0
@@ -314,7 +234,7 @@ def _horn(rng: Rng, held_out: bool) -> NDArray[np.float64]:
     return placed(pieces)
 
 
-def _beep1(rng: Rng, held_out: bool) -> NDArray[np.float64]:
+def _beep1(rng: Rng, held_out: bool) -> Wave:
     hertz = banded(rng, 700, 2500, held_out)
     return attack(
         0.006,
@@ -322,7 +242,7 @@ def _beep1(rng: Rng, held_out: bool) -> NDArray[np.float64]:
     )
 
 
-_EVENTS: dict[str, Callable[[Rng, bool], NDArray[np.float64]]] = {
+_EVENTS: dict[str, Callable[[Rng, bool], Wave]] = {
     "alarm": _alarm, "doorbell": _doorbell, "bark": _bark, "knock": _knock, "glass": _glass, "siren": _siren,
     "phone": _phone, "clap": _clap, "meow": _meow, "horn": _horn,
     "bark1": lambda rng, held_out: _woof(rng, banded(rng, 200, 620, held_out)),
@@ -334,45 +254,3 @@ _EVENTS: dict[str, Callable[[Rng, bool], NDArray[np.float64]]] = {
 def event(kind: str, rng: Rng, *, held_out: bool) -> Samples:
     """A sound that is reported (`EVENTS`, 1-4 s) or counted (`COUNTED`, under half a second)."""
     return finished(_EVENTS[kind](rng, held_out))
-
-
-# --- recordings -------------------------------------------------------------------------------------------------
-
-_ROOTS = tuple(Path(share) for share in ("/usr/share", "/usr/local/share"))
-_FOLDERS = ("tuxpaint/stamps", "sounds/freedesktop/stereo")
-_RECORDED_EVENTS = {"dog": "bark", "blackcat": "meow", "firetruck": "siren", "phone-incoming-call": "phone"}
-_OTHERS = """
-    Washing-machine badger bassoon bear bee bison blackbird bull camel camera_35mm caribou cello cow cow_white
-    crow cuckoo cymbal_crash deer doe dolphin donkey duck elephant fireworks frog goat gorilla grasshopper
-    hammer hen hornet horse kettle lark lightningbolt lion mosquito mouse orca owl penguin pig ram rooster
-    rubberduck seagull sheep tiger train trumpet tuba turkey violin whale bell camera-shutter complete
-    device-added device-removed dialog-information dialog-warning message-new-instant message service-login
-    service-logout suspend-error trash-empty power-plug power-unplug screen-capture audio-volume-change
-"""
-_RECORDED_OTHERS = frozenset(_OTHERS.split())
-
-
-def recorded_events(held_out: bool) -> Iterator[tuple[str, Samples]]:
-    """Kind and samples (at most 4 s) of real recordings; there is one of a kind, so all are for training."""
-    for path in _recordings():
-        if path.stem in _RECORDED_EVENTS and not held_out:
-            yield _RECORDED_EVENTS[path.stem], _read(path, 4.0)
-
-
-def recorded_sounds(held_out: bool) -> Iterator[tuple[str, Samples]]:
-    """Name and samples (at most 6 s) of real recordings of other things; a third is kept for evaluation."""
-    for path in _recordings():
-        if path.stem in _RECORDED_OTHERS and (zlib.crc32(path.stem.encode()) % 3 == 0) == held_out:
-            yield path.stem, _read(path, 6.0)
-
-
-def _recordings() -> list[Path]:
-    folders = (root / folder for root in _ROOTS for folder in _FOLDERS)
-    return sorted(path for folder in folders if folder.is_dir() for path in folder.rglob("*.og[ga]"))
-
-
-def _read(path: Path, seconds: float) -> Samples:
-    samples, rate = soundfile.read(path, dtype="float32", always_2d=True)
-    mono = soxr.resample(samples.mean(axis=1), rate, RATE)
-    loud = np.flatnonzero(np.abs(mono) > 0.02 * np.abs(mono).max())
-    return finished(attack(0.01, mono[loud[0] : loud[-1] + 1][: int(seconds * RATE)].astype(np.float64)))

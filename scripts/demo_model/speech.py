@@ -22,8 +22,9 @@ from typing import NamedTuple
 
 import numpy as np
 import soundfile
-import soxr  # type: ignore[import-untyped]
+import soxr
 from numpy.typing import NDArray
+
 from synthesisers import PHONEMES as PHONEMES  # for those who read the labels
 from synthesisers import RADIO_PHONES, Espeak, Flite, Sound
 from synthesisers import UNKNOWN as UNKNOWN

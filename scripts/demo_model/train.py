@@ -1,7 +1,7 @@
 """Training, driven by the clock: it fits whatever time it is given, and goes on where it was stopped.
 
-First the tower alone learns to tell phonemes and sounds apart, for which the synthesisers give the labels; after a
-minute of that the language model finds something to read and learns at once.
+First the tower alone learns to tell phonemes and sounds apart, on speech without pauses, for which the synthesisers
+give the labels; then the language model finds something to read and learns at once.
 """
 
 import time
@@ -12,17 +12,18 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from batches import BALANCED, EAGER, Batches
-from learner import Batch, MixedPrecision, Network
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+from batches import BALANCED, EAGER, Batches
+from learner import Batch, MixedPrecision, Network
 from vocabulary import open_tokenizer
 
 SCENES_A_BATCH = 8
 SAVED_EVERY_STEPS = 100
 TOLD_EVERY_STEPS = 50
-TOWER_ALONE = 0.04  # of the time
-HELD = 0.4  # the rate is held until then, and falls to `LAST_RATE` of itself by the end
+TOWER_ALONE = 0.2  # of the time
+HELD = 0.55  # the rate is held until then, and falls to `LAST_RATE` of itself by the end
 LAST_RATE = 0.02
 BALANCED_FROM = 0.6  # before, missing an answer costs more than giving one too many
 MUON_RATE, ADAM_RATE = 3e-3, 1.8e-3
@@ -36,10 +37,12 @@ def train(folder: Path, minutes: float, seed: int, device: torch.device, console
     torch.manual_seed(seed)
     state = _State(folder / STATE_FILE, device)
     batches = Batches(folder / "shards", open_tokenizer(folder / "vocabulary"), SCENES_A_BATCH, seed + state.steps)
-    eager, balanced = batches(EAGER), batches(BALANCED)
+    dense = Batches(folder / "dense", open_tokenizer(folder / "vocabulary"), SCENES_A_BATCH, seed + state.steps)
+    speech, eager, balanced = dense(EAGER), batches(EAGER), batches(BALANCED)
 
     def supply() -> Batch:
-        return next(balanced if state.seconds / (60 * minutes) > BALANCED_FROM else eager)
+        done = state.seconds / (60 * minutes)
+        return next(speech if done < TOWER_ALONE else eager if done < BALANCED_FROM else balanced)
 
     columns = (TextColumn("training"), BarColumn(), TextColumn("{task.fields[told]}"), TimeRemainingColumn())
     with Progress(*columns, console=console) as bar, ThreadPoolExecutor(1) as ahead:
@@ -83,7 +86,9 @@ class _State:
         if done < TOWER_ALONE:
             _, logits = self.precision.network.hear(batch.mel.flatten(0, 1))
             loss = F.cross_entropy(logits.flatten(0, 1).float(), batch.labels.flatten(), ignore_index=-100)
-            figures = {"labels": loss.item()}
+            heard = batch.labels.flatten() > 0
+            accuracy = (logits.flatten(0, 1).argmax(-1) == batch.labels.flatten())[heard].float().mean()
+            figures = {"labels": loss.item(), "label accuracy": accuracy.item()}
         else:
             replies, labels, figures = self.precision.network.losses(batch)
             loss = replies + (0.3 if done < HELD else 0.12) * labels

@@ -4,12 +4,12 @@ import json
 from dataclasses import asdict
 from pathlib import Path
 
-import distractors
 import numpy as np
-from dialogue import all_texts
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
 
+import distractors
 from audio_interaction_cli.protocol import TokenIds
+from dialogue import all_texts
 
 ENTRIES = 768
 SENTENCES = 2_000  # of ordinary speech, so that prompts of any wording have tokens

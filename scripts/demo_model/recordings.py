@@ -1,0 +1,50 @@
+"""Real sounds that Debian packages bring, where they are installed: a few to be reported, many that are not."""
+
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import soundfile
+import soxr
+
+from waves import RATE, Samples, attack, finished
+
+_ROOTS = tuple(Path(share) for share in ("/usr/share", "/usr/local/share"))
+_FOLDERS = ("tuxpaint/stamps", "sounds/freedesktop/stereo")
+_RECORDED_EVENTS = {"dog": "bark", "blackcat": "meow", "firetruck": "siren", "phone-incoming-call": "phone"}
+_OTHERS = """
+    Washing-machine badger bassoon bear bee bison blackbird bull camel camera_35mm caribou cello cow cow_white
+    crow cuckoo cymbal_crash deer doe dolphin donkey duck elephant fireworks frog goat gorilla grasshopper
+    hammer hen hornet horse kettle lark lightningbolt lion mosquito mouse orca owl penguin pig ram rooster
+    rubberduck seagull sheep tiger train trumpet tuba turkey violin whale bell camera-shutter complete
+    device-added device-removed dialog-information dialog-warning message-new-instant message service-login
+    service-logout suspend-error trash-empty power-plug power-unplug screen-capture audio-volume-change
+"""
+_RECORDED_OTHERS = frozenset(_OTHERS.split())
+
+
+def recorded_events(held_out: bool) -> Iterator[tuple[str, Samples]]:
+    """Kind and samples (at most 4 s) of real recordings; there is one of a kind, so all are for training."""
+    for path in _recordings():
+        if path.stem in _RECORDED_EVENTS and not held_out:
+            yield _RECORDED_EVENTS[path.stem], _read(path, 4.0)
+
+
+def recorded_sounds(held_out: bool) -> Iterator[tuple[str, Samples]]:
+    """Name and samples (at most 6 s) of real recordings of other things; a third is kept for evaluation."""
+    for path in _recordings():
+        if path.stem in _RECORDED_OTHERS and (zlib.crc32(path.stem.encode()) % 3 == 0) == held_out:
+            yield path.stem, _read(path, 6.0)
+
+
+def _recordings() -> list[Path]:
+    folders = (root / folder for root in _ROOTS for folder in _FOLDERS)
+    return sorted(path for folder in folders if folder.is_dir() for path in folder.rglob("*.og[ga]"))
+
+
+def _read(path: Path, seconds: float) -> Samples:
+    samples, rate = soundfile.read(path, dtype="float32", always_2d=True)
+    mono = soxr.resample(samples.mean(axis=1), rate, RATE)
+    loud = np.flatnonzero(np.abs(mono) > 0.02 * np.abs(mono).max())
+    return finished(attack(0.01, mono[loud[0] : loud[-1] + 1][: int(seconds * RATE)].astype(np.float64)))
