@@ -4,6 +4,7 @@ Weights are those modules' own, so what is trained is what is shipped. Only the 
 batched, without a cache, and in pure bfloat16, which on a CPU is twice as fast as autocast.
 """
 
+import copy
 from typing import Any, NamedTuple
 
 import torch
@@ -87,6 +88,13 @@ class Network(nn.Module):
         x = tower.ln_post(x.view(len(x), CHUNK_FRAMES, 2, -1).mean(2))
         return tower.proj(x), self.labels(x)
 
+    def label_loss(self, batch: Batch) -> tuple[torch.Tensor, dict[str, float]]:
+        """Loss of the frame labels alone."""
+        _, logits = self.hear(batch.mel.flatten(0, 1))
+        logits, labels = logits.flatten(0, 1).float(), batch.labels.flatten()
+        loss = F.cross_entropy(logits, labels, ignore_index=-100)
+        return loss, {"labels": loss.item(), "label accuracy": _mean((logits.argmax(-1) == labels)[labels > 0])}
+
     def losses(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor, dict[str, float]]:
         """Loss of the replies, loss of the frame labels, and what to tell of them."""
         frames, label_logits = self.hear(batch.mel.flatten(0, 1))
@@ -143,30 +151,34 @@ def _rotate(x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tens
 
 
 class MixedPrecision:
-    """A bfloat16 network with float32 masters: computed in the one, updated in the other."""
+    """bfloat16 networks with float32 masters: computed in the one, updated in the other.
 
-    def __init__(self, network: Network, device: torch.device) -> None:
+    Several equal networks share one set of masters, each for its part of a batch: on a CPU, where many steps of the
+    work are too small to be split, a thread with a network of its own for each core is a third faster.
+    """
+
+    def __init__(self, network: Network, device: torch.device, replicas: int) -> None:
         self.masters = {name: p.detach().float().clone().to(device) for name, p in network.named_parameters()}
-        self.network = network.to(device, torch.bfloat16)
-        self.named = dict(self.network.named_parameters())
+        network = network.to(device, torch.bfloat16)
+        self.networks = [network, *(copy.deepcopy(network) for _ in range(replicas - 1))]
+        self._parameters = [dict(network.named_parameters()) for network in self.networks]
 
-    def take_gradients(self, clip: float) -> float:
-        """Gradients to the masters, their norm limited; the norm before."""
-        there = []
-        for name, parameter in self.named.items():
-            master = self.masters[name]
-            master.grad = None if parameter.grad is None else parameter.grad.float()
-            parameter.grad = None
-            if master.grad is not None:
-                there.append(master)
-        norm = nn.utils.clip_grad_norm_(there, clip)
-        return float(norm)
+    def take_gradients(self, clip: float) -> None:
+        """Mean gradients of all networks to the masters, their norm limited."""
+        for name, master in self.masters.items():
+            given = [parameters[name].grad for parameters in self._parameters]
+            gradients = [gradient.float() for gradient in given if gradient is not None]
+            master.grad = torch.stack(gradients).sum(0) / len(given) if gradients else None
+            for parameters in self._parameters:
+                parameters[name].grad = None
+        nn.utils.clip_grad_norm_([master for master in self.masters.values() if master.grad is not None], clip)
 
     def put_weights(self) -> None:
-        """Masters to the network."""
+        """Masters to the networks."""
         with torch.no_grad():
-            for name, parameter in self.named.items():
-                parameter.copy_(self.masters[name])
+            for parameters in self._parameters:
+                for name, parameter in parameters.items():
+                    parameter.copy_(self.masters[name])
 
     def optimisers(self, muon_lr: float, adam_lr: float) -> list[torch.optim.Optimizer]:
         """Muon for the matrices inside the layers, AdamW for the rest."""

@@ -4,14 +4,16 @@ First the tower alone learns to tell phonemes and sounds apart, on speech withou
 give the labels; then the language model finds something to read and learns at once.
 """
 
+import math
+import statistics
 import time
 from collections import deque
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -22,10 +24,10 @@ from vocabulary import open_tokenizer
 SCENES_A_BATCH = 8
 SAVED_EVERY_STEPS = 100
 TOLD_EVERY_STEPS = 50
-TOWER_ALONE = 0.2  # of the time
-HELD = 0.55  # the rate is held until then, and falls to `LAST_RATE` of itself by the end
+TOWER_ALONE = 0.15  # of the time
+HELD = 0.35  # the rate is held until then, and falls to `LAST_RATE` of itself by the end
 LAST_RATE = 0.02
-BALANCED_FROM = 0.6  # before, missing an answer costs more than giving one too many
+BALANCED_FROM = 0.55  # before, missing an answer costs more than giving one too many
 MUON_RATE, ADAM_RATE = 3e-3, 1.8e-3
 WARM_UP_STEPS = 40
 CLIP = 1.0
@@ -33,25 +35,19 @@ STATE_FILE = "training.pt"
 
 
 def train(folder: Path, minutes: float, seed: int, device: torch.device, console: Console) -> Path:
-    """Train on `folder`/shards with `folder`/vocabulary; the file of the weights."""
+    """Train on the shards in `folder` with `folder`/vocabulary; the file of the weights."""
     torch.manual_seed(seed)
-    state = _State(folder / STATE_FILE, device)
-    batches = Batches(folder / "shards", open_tokenizer(folder / "vocabulary"), SCENES_A_BATCH, seed + state.steps)
-    dense = Batches(folder / "dense", open_tokenizer(folder / "vocabulary"), SCENES_A_BATCH, seed + state.steps)
-    speech, eager, balanced = dense(EAGER), batches(EAGER), batches(BALANCED)
-
-    def supply() -> Batch:
-        done = state.seconds / (60 * minutes)
-        return next(speech if done < TOWER_ALONE else eager if done < BALANCED_FROM else balanced)
-
+    replicas = 1 if device.type == "cuda" else max(1, torch.get_num_threads())
+    if replicas > 1:
+        torch.set_num_threads(1)  # a thread for each network instead
+    state = _State(folder / STATE_FILE, device, replicas)
+    learners = [_Learner(folder, network, device, replicas, seed + state.steps + n) for n, network in state.networks()]
     columns = (TextColumn("training"), BarColumn(), TextColumn("{task.fields[told]}"), TimeRemainingColumn())
-    with Progress(*columns, console=console) as bar, ThreadPoolExecutor(1) as ahead:
-        coming = ahead.submit(supply)
+    with Progress(*columns, console=console) as bar, ThreadPoolExecutor(replicas) as threads:
         task = bar.add_task("", total=1.0, told="")
         while (done := state.seconds / (60 * minutes)) < 1:
             began = time.perf_counter()
-            batch, coming = coming.result(), ahead.submit(supply)
-            state.step(done, batch)
+            state.update(done, list(threads.map(lambda learner: learner.learn(done), learners)))
             state.seconds += time.perf_counter() - began
             bar.update(task, completed=done, told=f"step {state.steps}")
             if state.steps % TOLD_EVERY_STEPS == 0:
@@ -62,49 +58,68 @@ def train(folder: Path, minutes: float, seed: int, device: torch.device, console
     return state.file
 
 
-class _State:
-    """The network, its optimisers, and how far it has come."""
+class _Learner:
+    """One network and its share of every batch."""
 
-    def __init__(self, file: Path, device: torch.device) -> None:
+    def __init__(self, folder: Path, network: Network, device: torch.device, replicas: int, seed: int) -> None:
+        self._network = network
+        self._device = device
+        tokenizer, scenes = open_tokenizer(folder / "vocabulary"), SCENES_A_BATCH // replicas
+        self._speech = Batches(folder / "dense", tokenizer, scenes, seed)(EAGER)
+        batches = Batches(folder / "shards", tokenizer, scenes, seed)
+        self._eager, self._balanced = batches(EAGER), batches(BALANCED)
+
+    def learn(self, done: float) -> dict[str, float]:
+        """Leave gradients in the network; `done` is the share of the time that is over."""
+        tower_alone = done < TOWER_ALONE
+        batch = next(self._speech if tower_alone else self._eager if done < BALANCED_FROM else self._balanced)
+        batch = Batch(*(tensor.to(self._device) for tensor in batch))
+        batch = batch._replace(mel=batch.mel.to(torch.bfloat16))
+        if tower_alone:
+            loss, figures = self._network.label_loss(batch)
+        else:
+            replies, labels, figures = self._network.losses(batch)
+            loss = replies + (0.3 if done < BALANCED_FROM else 0.12) * labels
+        loss.backward()  # type: ignore[no-untyped-call]
+        return figures
+
+
+class _State:
+    """The networks' masters, their optimisers, and how far all has come."""
+
+    def __init__(self, file: Path, device: torch.device, replicas: int) -> None:
         self.file = file
-        self.device = device
-        self.precision = MixedPrecision(Network(), device)
+        self.precision = MixedPrecision(Network(), device, replicas)
         self.optimisers = self.precision.optimisers(MUON_RATE, ADAM_RATE)
         self.steps, self.seconds = 0, 0.0
-        self._figures: deque[dict[str, float]] = deque(maxlen=TOLD_EVERY_STEPS)
+        self._figures: deque[dict[str, float]] = deque(maxlen=TOLD_EVERY_STEPS * replicas)
         if file.exists():
             self._load(torch.load(file, map_location=device, weights_only=True))
 
-    def step(self, done: float, batch: Batch) -> None:
-        """Learn from one batch; `done` is the share of the time that is over."""
-        batch = Batch(*(tensor.to(self.device) for tensor in batch))
-        batch = batch._replace(mel=batch.mel.to(torch.bfloat16))
+    def networks(self) -> Iterator[tuple[int, Network]]:
+        """The networks to be trained side by side, numbered."""
+        return iter(enumerate(self.precision.networks))
+
+    def update(self, done: float, figures: list[dict[str, float]]) -> None:
+        """One step, with the gradients that the networks hold."""
         rate = min(1.0, (self.steps + 1) / WARM_UP_STEPS) * _rate(done)
         for optimiser, most in zip(self.optimisers, (MUON_RATE, ADAM_RATE), strict=True):
             for group in optimiser.param_groups:
                 group["lr"] = most * rate
-        if done < TOWER_ALONE:
-            _, logits = self.precision.network.hear(batch.mel.flatten(0, 1))
-            loss = F.cross_entropy(logits.flatten(0, 1).float(), batch.labels.flatten(), ignore_index=-100)
-            heard = batch.labels.flatten() > 0
-            accuracy = (logits.flatten(0, 1).argmax(-1) == batch.labels.flatten())[heard].float().mean()
-            figures = {"labels": loss.item(), "label accuracy": accuracy.item()}
-        else:
-            replies, labels, figures = self.precision.network.losses(batch)
-            loss = replies + (0.3 if done < HELD else 0.12) * labels
-        loss.backward()  # type: ignore[no-untyped-call]
         self.precision.take_gradients(CLIP)
         for optimiser in self.optimisers:
             optimiser.step()
         self.precision.put_weights()
         self.steps += 1
-        self._figures.append(figures)
+        self._figures += figures
 
     def report(self) -> str:
         """Means over the last steps."""
         names = self._figures[-1].keys()
         known = [figures for figures in self._figures if figures.keys() == names]
-        return "  ".join(f"{name} {sum(f[name] for f in known) / len(known):.3f}" for name in names)
+        return "  ".join(
+            f"{name} {statistics.fmean(f[name] for f in known if f[name] == f[name]):.3f}" for name in names
+        )
 
     def save(self) -> None:
         """Write everything that going on needs; never half a file."""
