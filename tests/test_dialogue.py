@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+
 from closed_set import INTENT_OF, INTENTS, NAMES
 from dialogue import NO_NAME, NOT_COUNTING, NOTHING_HEARD, NOTHING_SAID, Dialogue, all_texts
 from distractors import EVALUATION_NEAR_MISSES, NEAR_MISSES, sentence
@@ -14,7 +15,20 @@ def said(dialogue: Dialogue, *items: str) -> list[str | None]:
 
 def test_counting() -> None:
     items = ["count the barks", *["bark1"] * 12, "knock1", "stop counting", "stop counting"]
-    numbers = ["One.", "Two.", "Three.", "Four.", "Five.", "Six.", "Seven.", "Eight.", "Nine.", "Ten.", "Many.", "Many."]
+    numbers = [
+        "One.",
+        "Two.",
+        "Three.",
+        "Four.",
+        "Five.",
+        "Six.",
+        "Seven.",
+        "Eight.",
+        "Nine.",
+        "Ten.",
+        "Many.",
+        "Many.",
+    ]
     assert said(Dialogue(), *items) == [
         "Okay, counting barks.", *numbers, "Someone is knocking.", "I counted many.", NOT_COUNTING.text,
     ]  # fmt: skip

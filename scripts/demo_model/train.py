@@ -117,9 +117,8 @@ class _State:
         """Means over the last steps."""
         names = self._figures[-1].keys()
         known = [figures for figures in self._figures if figures.keys() == names]
-        return "  ".join(
-            f"{name} {statistics.fmean(f[name] for f in known if f[name] == f[name]):.3f}" for name in names
-        )
+        means = {name: statistics.fmean(f[name] for f in known if not math.isnan(f[name])) for name in names}
+        return "  ".join(f"{name} {mean:.3f}" for name, mean in means.items())
 
     def save(self) -> None:
         """Write everything that going on needs; never half a file."""
