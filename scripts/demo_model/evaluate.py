@@ -49,6 +49,7 @@ def evaluate(
     hour: Annotated[bool, typer.Option(help="Also the one-hour stream.")] = True,
     only: Annotated[str, typer.Option(help="Only the parts of these names, with commas between.")] = "",
     seed: Annotated[int, typer.Option(help="Another seed makes another test of the same kind.")] = SEED + 1_000_000,
+    eagerness: Annotated[float, typer.Option(help="Added to the logit of speaking, as in the product.")] = 0.0,
     workers: Annotated[int, typer.Option(help="Processes.")] = os.cpu_count() or 1,
 ) -> None:
     """Measure a demo checkpoint."""
@@ -59,7 +60,7 @@ def evaluate(
         parts = {name: parts[name] for name in only.split(",")}
     table = Table("measure", "goal", "reached", "n", title=f"{checkpoint}, held-out material")
     results: dict[str, Any] = {}
-    setup = partial(set_up, checkpoint, workspace)
+    setup = partial(set_up, checkpoint, workspace, eagerness)
     with ProcessPoolExecutor(workers, initializer=setup) as pool:
         run = partial(_run_all, pool)
         for name, part in parts.items():

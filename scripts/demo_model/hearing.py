@@ -51,9 +51,9 @@ class Outcome:
 _setup: dict[str, Any] = {}
 
 
-def set_up(checkpoint: str, workspace: Path) -> None:
+def set_up(checkpoint: str, workspace: Path, eagerness: float) -> None:
     torch.set_num_threads(1)
-    _setup.update(checkpoint=checkpoint, bank=workspace / "bank-held-out")
+    _setup.update(checkpoint=checkpoint, bank=workspace / "bank-held-out", eagerness=eagerness)
 
 
 @cache
@@ -68,7 +68,7 @@ def _material() -> Material:
 
 def _replies(samples: Samples, *, as_file: bool = False) -> list[Reply]:
     """Greedy streaming decode, a chunk at a time; the window slides."""
-    session = Session(_engine(), SessionOptions(sampling=Sampling(temperature=0.0), on_full="slide"))
+    session = Session(_engine(), SessionOptions(sampling=Sampling(temperature=0.0), eagerness=_setup["eagerness"]))
     if as_file:
         maximum = MelMaximum()
         maximum.push(samples.reshape(-1, CHUNK_SAMPLES))
