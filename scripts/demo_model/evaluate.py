@@ -45,7 +45,7 @@ CONTEXT_INTENTS = ("stop_counting", "my_name", "what_was_that", "again", "quiet"
 def evaluate(
     checkpoint: Annotated[str, typer.Option(help="Folder or name of the checkpoint.")] = "demo",
     workspace: Annotated[Path, typer.Option(help="Where the held-out voices are.")] = WORKSPACE,
-    scale: Annotated[float, typer.Option(help="How much of everything; 1 takes about half an hour.")] = 1.0,
+    scale: Annotated[float, typer.Option(help="How much of everything; 1 takes some ten minutes on two cores.")] = 1.0,
     hour: Annotated[bool, typer.Option(help="Also the one-hour stream.")] = True,
     only: Annotated[str, typer.Option(help="Only the parts of these names, with commas between.")] = "",
     seed: Annotated[int, typer.Option(help="Another seed makes another test of the same kind.")] = SEED + 1_000_000,

@@ -1,4 +1,4 @@
-"""Recordings in voices and with sounds that the demo model was not trained on.
+"""Recordings of phrases and sounds: the sounds, and the voices of the clips, are kept apart from training.
 
 A short session that comes with the model, and single phrases and sounds of which the tests make theirs.
 """
@@ -78,7 +78,7 @@ def _write(file: Path, samples: Samples) -> None:
 
 
 def _say(rng: np.random.Generator, text: str, speaker: tuple[str, str]) -> Samples:
-    voice = next(voice for voice in speech.held_out_voices() if (voice.synthesiser, voice.name) == speaker)
+    voice = next(voice for voice in speech.VOICES if (voice.synthesiser, voice.name) == speaker)
     return speech.speak(text, voice, rng, wide=False).samples
 
 

@@ -72,8 +72,8 @@ def _all_voices() -> Iterator[Voice]:
     kept += [f"{_ACCENT_HELD_OUT}+{variant}" for variant in ("m3", "f3", "Mike", "linda")]
     yield from (Voice("espeak", name, True) for name in kept)
     yield from (Voice("flite", name, name == "rms") for name in ("kal16", "awb", "rms"))
-    yield from (Voice("festival", name, name == "ked_diphone") for name in ("kal_diphone", "ked_diphone"))
-    yield from (Voice("pico", name, name == "en-GB") for name in ("en-US", "en-GB"))
+    yield from (Voice("festival", name, False) for name in ("kal_diphone", "ked_diphone"))
+    yield from (Voice("pico", name, False) for name in ("en-US", "en-GB"))
 
 
 VOICES: tuple[Voice, ...] = tuple(_all_voices())
