@@ -97,8 +97,9 @@ class Batches:
 
     def _written(self, answers: list[tuple[int, Answer]], weights: LossWeights) -> "_Written":
         due = dict(answers)
+        old = _old_turns(answers)
         for chunk, _ in answers:
-            if chunk + 1 < CHUNKS and chunk + 1 not in due and self._rng.random() < DELAYED:
+            if chunk >= old and chunk + 1 < CHUNKS and chunk + 1 not in due and self._rng.random() < DELAYED:
                 due[chunk + 1] = due.pop(chunk)
         out = _Written(TOKEN_IDS.prompt(self._prompt()), [], [])
         for chunk in range(CHUNKS):
@@ -107,7 +108,9 @@ class Batches:
             if len(out.tokens) + BLOCK_POSITIONS + len(text) + 3 > WINDOW_POSITIONS:
                 break
             out.listen()
-            if answer:
+            if chunk < old:
+                out.recall(answer, text)
+            elif answer:
                 out.say(TOKEN_IDS.text_begin, weights.begin)
                 out.say(getattr(TOKEN_IDS, answer.emotion), weights.emotion)
                 for place, token in enumerate(text):
@@ -137,9 +140,24 @@ class _Written(NamedTuple):
         self.frames_at.append(len(self.tokens) + 1)
         self.tokens.extend([TOKEN_IDS.audio_begin, *[TOKEN_IDS.pad] * CHUNK_FRAMES, TOKEN_IDS.assistant])
 
+    def recall(self, answer: Answer | None, text: list[int]) -> None:
+        """A turn of which only the end is left: there to be read, for nobody could tell what was said."""
+        emotion = [getattr(TOKEN_IDS, answer.emotion)] if answer else []
+        self.tokens.extend([TOKEN_IDS.text_begin, *emotion, *text, TOKEN_IDS.text_end])
+
     def say(self, token: int, weight: float) -> None:
         self.targets.append((len(self.tokens) - 1, token, weight))
         self.tokens.append(token)
+
+
+def _old_turns(answers: list[tuple[int, Answer]]) -> int:
+    """How many chunks at the start are turns whose silence was left out: they follow each other at once."""
+    old = 0
+    for chunk, _ in answers:
+        if chunk != old:
+            break
+        old += 1
+    return old
 
 
 def _warped(mel: np.ndarray, factor: float) -> np.ndarray:
