@@ -83,7 +83,7 @@ def _export(workspace: Path) -> None:
 def _samples() -> None:
     import samples
 
-    samples.write(CHECKPOINT / "samples", SEED)
+    samples.write(CHECKPOINT / "samples", samples.SESSION_SEED)
     samples.write_clips(CLIPS, SEED)
 
 
