@@ -63,7 +63,6 @@ CLIP_PHRASES = {
     "what was that": ("flite", "rms"),
     "the driver sold an umbrella at the station": ("flite", "rms"),
     "turn on the oven": ("flite", "rms"),
-    "what is the capital of Poland": ("espeak", "en-us+m2"),
 }
 CLIP_SOUNDS = {
     "alarm": 0,
