@@ -61,7 +61,11 @@ def _voices(workspace: Path) -> None:
 
 def _scenes(workspace: Path, scenes: int) -> None:
     count = -(-scenes // shards.SHARD_SCENES)
-    shards.build(workspace / "shards", workspace / "bank", shards=count, seed=SEED, workers=_workers(), progress=_tell)
+    for name, number, seed in (("dense", DENSE_SHARDS, SEED + 500_000), ("shards", count, SEED)):
+        shards.build(
+            workspace / name, workspace / "bank", shards=number, dense=name == "dense", seed=seed, workers=_workers(),
+            progress=_tell,
+        )  # fmt: skip
 
 
 def _train(workspace: Path, minutes: float, device: str) -> None:
