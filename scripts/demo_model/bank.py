@@ -64,7 +64,7 @@ class _Part:
 
 def build(
     folder: Path, *, held_out: bool, renderings: int, others: int, seed: int, workers: int, progress: Progress
-) -> Bank:
+) -> None:
     """Every phrase `renderings` times and `others` sentences that are not for the model; parts there are kept."""
     folder.mkdir(parents=True, exist_ok=True)
     requests = _requests(held_out, renderings, others, seed)
@@ -74,7 +74,6 @@ def build(
         for done, job in enumerate(jobs, start=1):
             job.result()
             progress(done, len(jobs))
-    return Bank(folder)
 
 
 def _requests(held_out: bool, renderings: int, others: int, seed: int) -> list[tuple[str, speech.Voice]]:

@@ -28,12 +28,9 @@ from hearing import (
     Job,
     Outcome,
     hear_background,
-    hear_counting,
     hear_event,
-    hear_hour,
     hear_phrase,
     hear_scene,
-    hear_talk,
     set_up,
 )
 from scoring import Score, is_right
@@ -118,8 +115,7 @@ def _details(total: Score, outcomes: list[Outcome]) -> Iterator[Row]:
     quiet_false = [beside for o in outcomes if o.job.profile == "quiet" for beside in o.false_beside]
     console.print("false beside:", Counter(b for o in outcomes for b in o.false_beside).most_common(25))
     console.print("false in quiet scenes:", len(quiet_false))
-    wrong = Counter((e.kind, reply.text if reply else None) for e, reply in total.due if not is_right(e, reply))
-    console.print("wrong:", wrong.most_common(40))
+    console.print("wrong:", _wrong(total).most_common(40))
 
 
 def _phrases_part(run: Run, scale: float, seed: int) -> Iterator[Row]:
@@ -149,12 +145,12 @@ def _sounds_part(run: Run, scale: float, seed: int) -> Iterator[Row]:
     total = _sum(outcomes)
     yield _share("sounds alone: right text and emotion", "≥ 97 %", total.right())
     yield Row("sounds alone: replies too many", "", len(total.false), len(outcomes), "")
-    console.print("sounds wrong:", Counter((e.kind, r.text if r else None) for e, r in total.due if not is_right(e, r)))
+    console.print("sounds wrong:", _wrong(total))
 
 
 def _bystander_part(run: Run, scale: float, seed: int) -> Iterator[Row]:
     """Speech that is not for the model, near misses included; then sound without speech."""
-    outcomes = run(hear_talk, [Job("talk", 150, seed + n) for n in range(max(1, round(60 * scale)))])
+    outcomes = run(hear_scene, [Job("talk", 150, seed + n) for n in range(max(1, round(60 * scale)))])
     total = _sum(outcomes)
     yield Row(
         "false replies on speech not for it",
@@ -181,7 +177,7 @@ def _bystander_part(run: Run, scale: float, seed: int) -> Iterator[Row]:
 
 def _sessions_part(run: Run, scale: float, seed: int) -> Iterator[Row]:
     """Whole counting sessions; names, repetition, quiet and wake in their own scenes."""
-    outcomes = run(hear_counting, [Job("count", 0, seed + n) for n in range(max(1, round(100 * scale)))])
+    outcomes = run(hear_scene, [Job("one count", 75, seed + n) for n in range(max(1, round(100 * scale)))])
     yield _share(
         "counting sessions with every number right",
         "≥ 90 %",
@@ -197,16 +193,12 @@ def _sessions_part(run: Run, scale: float, seed: int) -> Iterator[Row]:
             yield _share("context scenes: what_was_that", "", total.right(kinds=["what_was_that"]))
         if profile == "quiet":
             yield Row("quiet scenes: false replies", "", total.false_a_minute, int(total.seconds / 60), "a minute")
-        console.print(
-            profile,
-            "wrong:",
-            Counter((e.kind, r.text if r else None) for e, r in total.due if not is_right(e, r)).most_common(12),
-        )
+        console.print(profile, "wrong:", _wrong(total).most_common(12))
 
 
 def _hour_part(run: Run, _scale: float, seed: int) -> Iterator[Row]:
     """One hour in one session: the window slides all the time."""
-    outcome = run(hear_hour, [Job("hour", 9_000, seed)])[0]
+    outcome = run(hear_scene, [Job("mix", 9_000, seed)])[0]
     for name, start, end in (("first ten minutes", 0, 600), ("last ten minutes", 3_000, 3_600)):
         due = [is_right(e, r) for e, r in outcome.score.due if start <= e.end_s < end]
         yield _share(f"one-hour stream: {name}", "no worse by 2 points", due)
@@ -235,6 +227,11 @@ PARTS: dict[str, Callable[[Run, float, int], Iterator[Row]]] = {
 
 def _run_all(pool: ProcessPoolExecutor, work: Callable[[Job], Outcome], jobs: list[Job]) -> list[Outcome]:
     return list(pool.map(work, jobs, chunksize=1))
+
+
+def _wrong(total: Score) -> "Counter[tuple[str, str | None]]":
+    """What was due and what came instead."""
+    return Counter((e.kind, reply.text if reply else None) for e, reply in total.due if not is_right(e, reply))
 
 
 def _sum(outcomes: Sequence[Outcome]) -> Score:

@@ -96,14 +96,6 @@ def hear_scene(job: Job) -> Outcome:
     return _heard(job, compose(rng, _material(), job.chunks, job.profile))
 
 
-def hear_talk(job: Job) -> Outcome:
-    return hear_scene(Job("talk", job.chunks, job.seed))
-
-
-def hear_hour(job: Job) -> Outcome:
-    return hear_scene(job)
-
-
 def hear_phrase(job: Job) -> Outcome:
     way, _, form = job.profile.rpartition(":")
     rng = np.random.default_rng(job.seed)
@@ -145,9 +137,3 @@ def hear_background(job: Job) -> Outcome:
     samples = backgrounds.background(job.profile, job.chunks * CHUNK_SAMPLES, rng, held_out=True)
     samples = (samples * np.float32(10 ** (rng.uniform(-30.0, 0.0) / 20))).astype(np.float32)
     return Outcome(job, score([], _replies(samples), len(samples) / SAMPLE_RATE_HZ))
-
-
-def hear_counting(job: Job) -> Outcome:
-    """ "Count the barks", three to nine of them with other sounds between, "stop counting"."""
-    rng = np.random.default_rng(job.seed)
-    return _heard(job, compose(rng, _material(), 75, "one count"))

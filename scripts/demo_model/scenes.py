@@ -17,7 +17,7 @@ import sounds
 import speech
 from audio_interaction_cli.protocol import CHUNK_SAMPLES, HOP_SAMPLES, SAMPLE_RATE_HZ
 from bank import Bank
-from closed_set import COUNTS, INTENTS
+from closed_set import COUNTS, INTENT_OF, INTENTS
 from dialogue import COUNTED_AS, Answer, Dialogue
 from mixing import Room, place, record
 from waves import Samples
@@ -84,11 +84,11 @@ def compose(rng: np.random.Generator, material: Material, chunks: int, profile: 
     total = chunks * CHUNK_SAMPLES
     scene = Scene(np.zeros(total, np.float32), np.zeros(total // HOP_SAMPLES, np.uint8))
     dialogue = Dialogue()
-    draw = _script(rng, profile)
+    script = _script(rng, profile)
     busyness = DENSE_BUSYNESS if profile == "dense" else float(rng.choice([0.4, 0.7, 1.0, 1.0, 1.6]))
     room = Room.draw(rng)
     at = int(rng.uniform(0.0, 2.0) * SAMPLE_RATE_HZ)
-    while item := draw(dialogue):
+    while item := script(dialogue):
         samples, labels, description = _render(rng, item, material)
         if at + len(samples) + LAST_S * SAMPLE_RATE_HZ > total:
             break
@@ -138,7 +138,8 @@ def _after(
     return max(following, (chunk + 1) * CHUNK_SAMPLES) if answer and busyness > DENSE_BUSYNESS else following
 
 
-def _draw(rng: np.random.Generator, shares: dict[str, float]) -> str:
+def draw(rng: np.random.Generator, shares: dict[str, float]) -> str:
+    """A name, as often as its share says."""
     names = list(shares)
     weights = np.array([shares[name] for name in names])
     return names[int(rng.choice(len(names), p=weights / weights.sum()))]
@@ -181,7 +182,7 @@ def _name_forgotten(dialogue: Dialogue) -> bool:
 
 
 def _next_item(rng: np.random.Generator, dialogue: Dialogue, profile: str) -> _Item:
-    kind = _draw(rng, _shares(dialogue, profile))
+    kind = draw(rng, _shares(dialogue, profile))
     match kind:
         case "distractor":
             return _Item("distractor", "")
@@ -213,7 +214,7 @@ def _counting_session(rng: np.random.Generator) -> Callable[[Dialogue], _Item | 
     intent = str(rng.choice(list(COUNTS)))
     total = int(rng.integers(3, 10))
 
-    def draw(dialogue: Dialogue) -> _Item | None:
+    def script(dialogue: Dialogue) -> _Item | None:
         if not dialogue.counting:
             return _Item("phrase", _form(rng, intent)) if dialogue.last_answer is None else None
         if rng.random() < 0.15:
@@ -222,7 +223,7 @@ def _counting_session(rng: np.random.Generator) -> Callable[[Dialogue], _Item | 
             return _Item("sound", COUNTS[intent])
         return _Item("phrase", "stop counting")
 
-    return draw
+    return script
 
 
 def _any_form(rng: np.random.Generator, dialogue: Dialogue) -> str:
@@ -275,12 +276,8 @@ def _render(rng: np.random.Generator, item: _Item, material: Material) -> tuple[
         return (*_unlabelled(voices[int(rng.integers(len(voices)))]), "recorded speech")
     numbers = material.bank.phrases[item.what] if item.kind == "phrase" else material.bank.distractors
     spoken = material.bank[numbers[int(rng.integers(len(numbers)))]]
-    description = spoken.text if item.kind == "distractor" else _intent_name(spoken.text)
+    description = spoken.text if item.kind == "distractor" else INTENT_OF[spoken.text].name
     return spoken.samples, spoken.phonemes, description
-
-
-def _intent_name(form: str) -> str:
-    return next(intent.name for intent in INTENTS if form in intent.forms)
 
 
 def _unlabelled(samples: Samples) -> tuple[Samples, Labels]:

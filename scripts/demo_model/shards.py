@@ -14,10 +14,17 @@ import torch
 from numpy.typing import NDArray
 
 from audio_interaction_cli.mel import EDGE_SAMPLES, FUTURE_SAMPLES, log_columns
-from audio_interaction_cli.protocol import CHUNK_COLUMNS, CHUNK_FRAMES, CHUNK_SAMPLES, N_MELS
+from audio_interaction_cli.protocol import (
+    CHUNK_COLUMNS,
+    CHUNK_FRAMES,
+    CHUNK_SAMPLES,
+    HOP_SAMPLES,
+    N_FFT_SAMPLES,
+    N_MELS,
+)
 from bank import Bank, Progress
 from dialogue import Answer
-from scenes import PROFILES, Material, Scene, compose
+from scenes import PROFILES, Material, Scene, compose, draw
 
 CHUNKS = 60  # stored of a scene
 NEWEST_CHUNKS = 16  # which no slide touches
@@ -70,10 +77,9 @@ def _build_shard(index: Path, bank: Path, dense: bool, seed: int) -> None:
     maxima = np.empty((SHARD_SCENES, CHUNKS), np.float32)
     labels = np.empty((SHARD_SCENES, CHUNKS, CHUNK_FRAMES), np.uint8)
     answers = []
-    profiles, shares = list(PROFILES), np.array(list(PROFILES.values()))
     for n in range(SHARD_SCENES):
         length = CHUNKS if dense or rng.random() < 0.5 else int(rng.integers(CHUNKS + 4, LONGEST_CHUNKS))
-        profile = "dense" if dense else profiles[int(rng.choice(len(profiles), p=shares / shares.sum()))]
+        profile = "dense" if dense else draw(rng, PROFILES)
         scene = compose(rng, material, length, profile)
         kept = _kept(scene, length)
         columns = _mel(scene, live=rng.random() < 0.5)
@@ -101,10 +107,10 @@ def _mel(scene: Scene, *, live: bool) -> NDArray[np.float32]:
     """log10 mel of each chunk, [C, 128, 40]; live: the right edge of each mirrored, its neighbour not heard yet."""
     samples = scene.samples
     padded = np.concatenate([samples[EDGE_SAMPLES:0:-1], samples, samples[-2 : -2 - EDGE_SAMPLES : -1]])
-    columns = log_columns(padded)[:, : len(samples) // 160].numpy()
+    columns = log_columns(padded)[:, : len(samples) // HOP_SAMPLES].numpy()
     chunks = columns.reshape(N_MELS, -1, CHUNK_COLUMNS).transpose(1, 0, 2).copy()
     if live:
-        reach = 400 - FUTURE_SAMPLES
+        reach = N_FFT_SAMPLES - FUTURE_SAMPLES
         ends = samples.reshape(-1, CHUNK_SAMPLES)[:, -reach:]
         edges = np.concatenate([ends, ends[:, -2 : -2 - FUTURE_SAMPLES : -1]], axis=1)
         chunks[:, :, -1] = log_columns(edges)[:, :, 0].numpy()

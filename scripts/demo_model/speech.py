@@ -25,13 +25,13 @@ import soundfile
 import soxr
 from numpy.typing import NDArray
 
+from audio_interaction_cli.protocol import HOP_SAMPLES as COLUMN  # samples under one phoneme label
+from audio_interaction_cli.protocol import SAMPLE_RATE_HZ as SAMPLE_RATE
 from synthesisers import PHONEMES as PHONEMES  # for those who read the labels
 from synthesisers import RADIO_PHONES, Espeak, Flite, Sound
 from synthesisers import UNKNOWN as UNKNOWN
+from waves import PEAK
 
-SAMPLE_RATE = 16_000
-COLUMN = 160  # samples under one phoneme label
-PEAK = 0.5
 FORBIDDEN_VOICES = frozenset({"slt"})  # not to be used from any synthesiser
 
 

@@ -8,7 +8,6 @@ import math
 import statistics
 import time
 from collections import deque
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -41,7 +40,10 @@ def train(folder: Path, minutes: float, seed: int, device: torch.device, console
     if replicas > 1:
         torch.set_num_threads(1)  # a thread for each network instead
     state = _State(folder / STATE_FILE, device, replicas)
-    learners = [_Learner(folder, network, device, replicas, seed + state.steps + n) for n, network in state.networks()]
+    learners = [
+        _Learner(folder, network, device, replicas, seed + state.steps + n)
+        for n, network in enumerate(state.precision.networks)
+    ]
     columns = (TextColumn("training"), BarColumn(), TextColumn("{task.fields[told]}"), TimeRemainingColumn())
     with Progress(*columns, console=console) as bar, ThreadPoolExecutor(replicas) as threads:
         task = bar.add_task("", total=1.0, told="")
@@ -95,10 +97,6 @@ class _State:
         self._figures: deque[dict[str, float]] = deque(maxlen=TOLD_EVERY_STEPS * replicas)
         if file.exists():
             self._load(torch.load(file, map_location=device, weights_only=True))
-
-    def networks(self) -> Iterator[tuple[int, Network]]:
-        """The networks to be trained side by side, numbered."""
-        return iter(enumerate(self.precision.networks))
 
     def update(self, done: float, figures: list[dict[str, float]]) -> None:
         """One step, with the gradients that the networks hold."""

@@ -8,10 +8,12 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
+from audio_interaction_cli.protocol import SAMPLE_RATE_HZ
+
 Samples = NDArray[np.float32]
 Wave = NDArray[np.float64]
 Rng = np.random.Generator
-RATE = 16_000
+RATE = SAMPLE_RATE_HZ
 PEAK = 0.5
 LONGEST_NOISE = 17  # as a power of two: 131,072 samples
 HELD_OUT_BAND = (0.55, 0.75)
