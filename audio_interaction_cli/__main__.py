@@ -6,9 +6,9 @@ import sys
 def main() -> None:
     """Run the command line of `sys.argv`."""
     try:
-        from audio_interaction_cli import cli
+        from audio_interaction_cli import main
 
-        cli.main()
+        main.main()
     except KeyboardInterrupt:
         sys.exit(130)
 

@@ -1,21 +1,17 @@
 """The commands. Each joins inputs, a conversation and an output; what takes time to import is imported inside."""
 
-import os
-import signal
 import sys
-import traceback
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from audio_interaction_cli import __version__
-from audio_interaction_cli.errors import AiCliError, AudioFileError, ExitCode, UsageError, WindowFullError
-from audio_interaction_cli.events import Failure
-from audio_interaction_cli.jsonl import JsonLines
-from audio_interaction_cli.output import Output, abandon_stdout, write_error
+from audio_interaction_cli.errors import AudioFileError, UsageError, WindowFullError
+from audio_interaction_cli.output import Output
 from audio_interaction_cli.settings import Settings, read_settings_file, with_settings
 from audio_interaction_cli.sinks import write
 
@@ -47,7 +43,7 @@ def _common(
     ] = False,
 ) -> None:
     settings = read_settings_file()
-    context.default_map = dict.fromkeys(("run", "interactive", "info"), settings)
+    context.default_map = dict.fromkeys(("run", "interactive", "mic", "info"), settings)
 
 
 @app.command()
@@ -141,6 +137,87 @@ def _hear(conversation: "Conversation", source: "Source", output: Output) -> boo
 
 
 @app.command()
+@with_settings
+def mic(
+    settings: Settings,
+    input_device: Annotated[
+        str | None,
+        typer.Option(
+            "--input-device",
+            metavar="INDEX|NAME",
+            envvar="AI_CLI_INPUT_DEVICE",
+            show_envvar=False,
+            show_default="the system's own",
+            help="Microphone, by index or part of its name; ai-cli devices lists them.",
+        ),
+    ] = None,
+    record: Annotated[
+        Path | None,
+        typer.Option("--record", metavar="FILE", help="Also keep what is heard, as it goes: .wav or .flac, 16 kHz."),
+    ] = None,
+    duration: Annotated[
+        float | None, typer.Option("--duration", min=0.0, metavar="S", help="End after so many seconds of audio.")
+    ] = None,
+    played_files: Annotated[
+        list[str] | None,
+        typer.Option("--from", metavar="FILE", help="Play FILE in instead of a microphone; may be given repeatedly."),
+    ] = None,
+    speed: Annotated[
+        float,
+        typer.Option("--speed", min=0.0, metavar="X", help="With --from: times real time; 0 is as fast as the model."),
+    ] = 1.0,
+) -> None:
+    """Talk with the model: it hears the microphone all the time, and speaks when it helps."""
+    from audio_interaction_cli.capture import Capture
+    from audio_interaction_cli.inputs import expand
+    from audio_interaction_cli.keys import pressed_keys
+    from audio_interaction_cli.live import Interruption, LiveConversation
+    from audio_interaction_cli.microphone import Microphone, choose, devices, hushed
+    from audio_interaction_cli.playback import played
+    from audio_interaction_cli.recording import Recording
+
+    sources = expand(played_files or [])
+    quiet = nullcontext() if sources or settings.debug else hushed()
+    with quiet, Output(settings, prefix_file=len(sources) > 1) as output, ExitStack() as stack:
+        if record:
+            Recording.check(record)
+        microphone = None if sources else Microphone(choose(devices(), input_device))
+        conversation = stack.enter_context(_conversation(settings, output))
+        recording = Recording(record) if record else None
+        if recording and recording.kept:
+            output.note(f"the recording that was there is now {recording.kept}")
+        interruption = stack.enter_context(Interruption())
+        keys = stack.enter_context(pressed_keys()) if output.is_live else lambda: ""
+        heard = stack.enter_context(microphone).items() if microphone else None
+        items = heard or played(sources, settings.tail_silence, speed)
+        lossy = microphone is not None or speed > 0
+        capture = stack.enter_context(Capture(items, lossy=lossy, duration_s=duration, recording=recording))
+        name = microphone.device.name if microphone else ""
+        LiveConversation(conversation, capture, output, keys=keys, interruption=interruption, name=name).run()
+    raise typer.Exit(output.status)
+
+
+@app.command("devices")
+def devices_(
+    json: Annotated[
+        bool,
+        typer.Option(
+            "--json/--no-json", envvar="AI_CLI_JSON", show_envvar=False, help="Print a JSON object instead of text."
+        ),
+    ] = False,
+) -> None:
+    """List the microphones that there are."""
+    from audio_interaction_cli import microphone
+    from audio_interaction_cli.info import as_json, describe_devices, devices_as_text
+
+    with microphone.hushed():
+        there = microphone.devices()
+        microphone.choose(there, None)  # or the error that there are none
+        facts = describe_devices((device, microphone.accepted_rates_hz(device)) for device in there)
+    write(sys.stdout, as_json(facts) if json else devices_as_text(facts, sys.stdout))
+
+
+@app.command()
 def info(
     checkpoint: Annotated[
         str | None,
@@ -200,50 +277,3 @@ def _conversation(settings: Settings, output: Output, *, separate: bool = False)
     output.open_transcript()
     with conversation:
         yield conversation
-
-
-def main() -> None:
-    """The command `ai-cli`. The one place where errors outside of a running command are shown."""
-    for name in ("stdin", "stdout", "stderr"):  # a stream that was closed before we began
-        if getattr(sys, name) is None:
-            setattr(sys, name, open(os.devnull, "r" if name == "stdin" else "w"))  # noqa: SIM115 - for good
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends like Ctrl-C: files closed, replies kept
-    try:
-        status = app(standalone_mode=False) or ExitCode.OK
-        sys.stdout.flush()
-    except typer.Abort:
-        status = ExitCode.INTERRUPTED
-    except KeyboardInterrupt:
-        status = ExitCode.INTERRUPTED
-    except BrokenPipeError:
-        abandon_stdout()
-        status = ExitCode.OK
-    except AiCliError as error:
-        status = _tell(error)
-    except typer.TyperException as error:
-        message = error.format_message()  # empty where the help was shown for want of a command
-        status = _tell(UsageError(message, "ai-cli --help lists commands and options")) if message else ExitCode.USAGE
-    except SystemExit as error:  # how the library ends where the reader of its help has gone
-        if not isinstance(error.__context__, BrokenPipeError):
-            raise
-        abandon_stdout()
-        status = ExitCode.OK
-    except OSError as error:
-        abandon_stdout()
-        status = _tell(AiCliError(f"cannot read or write: {error.strerror or error}"))
-    except Exception as error:
-        status = _tell(AiCliError(f"unexpected: {error!r}", "this is a fault of ai-cli; --debug shows where"))
-    sys.exit(status)
-
-
-def _tell(error: AiCliError) -> ExitCode:
-    """Show an error that no output was there for, and return its exit status."""
-    if "--debug" in sys.argv:
-        traceback.print_exc()
-    try:
-        if "--json" in sys.argv:
-            JsonLines(sys.stdout).handle(Failure(t=0.0, message=error.message, hint=error.hint, file=None))
-    except (AiCliError, BrokenPipeError):
-        abandon_stdout()
-    write_error(sys.stderr, error.message, error.hint)
-    return error.exit_code

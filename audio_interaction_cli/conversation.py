@@ -7,16 +7,18 @@ A file and its silence are padded to whole chunks each. This is the one loop beh
 import platform
 import re
 import time
-from collections.abc import Callable, Generator, Iterator
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
+from statistics import median
 from typing import Self
 
 import numpy as np
 
 from audio_interaction_cli.engine import Engine
 from audio_interaction_cli.errors import AudioFileError, WindowFullError
-from audio_interaction_cli.events import Event, Summary
+from audio_interaction_cli.events import ChunkDecided, Event, Summary
 from audio_interaction_cli.framing import Framer, Samples
 from audio_interaction_cli.inputs import Source
 from audio_interaction_cli.mel import FileMel, MelMaximum, silence_mel
@@ -25,6 +27,7 @@ from audio_interaction_cli.protocol import CHUNK_SAMPLES, SAMPLE_RATE_HZ
 from audio_interaction_cli.session import Session, Tally
 
 TAIL_SILENCE_S = 1.0
+LATEST_CHUNKS = 9_000  # an hour
 
 
 def hear_file(session: Session, source: Source, tail_silence_s: float = TAIL_SILENCE_S) -> Iterator[Event]:
@@ -126,34 +129,42 @@ class Conversation:
         separate: bool = False,
         tail_silence_s: float = TAIL_SILENCE_S,
     ) -> None:
+        self.session = Session(engine, options, tally := Tally())
+        """The one going on."""
         self._engine = engine
         self._options = options
         self._emit = emit
         self._separate = separate
         self._tail_silence_s = tail_silence_s
-        self._tally = Tally()
-        self._session = Session(engine, options, self._tally)
+        self._tally = tally
         self._wall_s = 0.0  # spent hearing, not waiting for the next input
+        self._steps_ms: deque[float] = deque(maxlen=LATEST_CHUNKS)
 
     def hear(self, source: Source) -> None:
         """Hear one input; see `hear_file` for the errors raised."""
-        if self._separate and self._session.t:
+        if self._separate and self.session.t:
             self._close_session()
-            self._session = Session(self._engine, self._options, self._tally)
-            self._emit(self._session.started())
+            self.session = Session(self._engine, self._options, self._tally)
+            self._emit(self.session.started())
+        self.tell(hear_file(self.session, source, self._tail_silence_s))
+
+    def tell(self, events: Iterable[Event]) -> None:
+        """Hand on events as they come; until the last of them, time counts as work."""
         began = time.perf_counter()
         try:
-            for event in hear_file(self._session, source, self._tail_silence_s):
+            for event in events:
+                if isinstance(event, ChunkDecided):
+                    self._steps_ms.append(event.step_ms)
                 self._emit(event)
         finally:
             self._wall_s += time.perf_counter() - began
 
     def reset(self) -> None:
         """Forget what was said and heard."""
-        self._emit(self._session.reset())
+        self._emit(self.session.reset())
 
     def __enter__(self) -> Self:
-        self._emit(self._session.started())
+        self._emit(self.session.started())
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -168,13 +179,15 @@ class Conversation:
                 audio_s=tally.audio_s,
                 wall_s=wall_s,
                 real_time_factor=wall_s / tally.audio_s if tally.chunks else None,
+                median_step_ms=median(self._steps_ms) if self._steps_ms else None,
+                p95_step_ms=sorted(self._steps_ms)[len(self._steps_ms) * 95 // 100] if self._steps_ms else None,
                 illegal_tops=tally.illegal_tops,
                 peak_memory_bytes=peak_memory_bytes(),
             )
         )
 
     def _close_session(self) -> None:
-        for event in self._session.close():
+        for event in self.session.close():
             self._emit(event)
 
 

@@ -1,18 +1,22 @@
 """The live display on a terminal: joins events, the view and Rich's `Live`. Not how things look."""
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from threading import Event as Flag
 from threading import RLock, Thread
 
-from rich.console import Console
+from rich.console import Console, RenderableType
+from rich.control import Control
 from rich.live import Live
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn
+from rich.segment import ControlType
 
-from audio_interaction_cli.drawing import Screen, curious, lasting, render
+from audio_interaction_cli.drawing import curious, lasting, noted, render, wrapped_rows
 from audio_interaction_cli.events import ChunkDecided, Event, RoundStarted, Summary, TextPiece
-from audio_interaction_cli.view import View, update
+from audio_interaction_cli.screen import Screen
+from audio_interaction_cli.view import Input, View, update
 
 REDRAWS_PER_S = 15
 
@@ -34,6 +38,7 @@ class LiveDisplay:
         self._verbose = verbose
         self._view = View()
         self._drawn: View | None = None
+        self._screen: Screen | None = None  # as it was drawn on
         self._live: Live | None = None
         self._stop = Flag()
         self._lock = RLock()
@@ -45,14 +50,10 @@ class LiveDisplay:
             self._open()
         screen = Screen.of(self._console)
         lines = [lasting(event, screen), curious(event, screen) if self._verbose else None]
-        if not any(lines):  # and no lock: a slow terminal must not hold up the session
+        if any(lines):
+            self._leave(lines, update(self._view, event))
+        else:  # and no lock: a slow terminal must not hold up the session
             self._view = update(self._view, event)
-            return
-        with self._lock, self._console:  # one buffered write for the lines and the region, so nothing flickers
-            self._view = update(self._view, event)
-            for line in filter(None, lines):
-                self._console.print(line, highlight=False)
-            self._redraw()
 
     def reading(self, name: str) -> None:
         """Show that an input is being looked through, which takes a while if it is long, until it is heard."""
@@ -60,13 +61,22 @@ class LiveDisplay:
         if self._live is None:
             self._open()
 
+    def hearing(self, live_input: Input) -> None:
+        """Show how a live input is this moment."""
+        if live_input != self._view.input:
+            self._view = replace(self._view, input=live_input)
+
+    def note(self, text: str) -> None:
+        """Leave a line above the region."""
+        self._leave([noted(text, Screen.of(self._console))], self._view)
+
     def close(self) -> None:
         """Take the region away and give the terminal back. The next event would bring it again."""
         if self._live is not None:
             self._stop.set()
-            with self._lock:
-                self._live.stop()
-                self._live = None
+            with self._terminal():
+                live, self._live = self._live, None
+                live.stop()
 
     def _open(self) -> None:
         self._live = Live(
@@ -83,14 +93,41 @@ class LiveDisplay:
 
     def _keep_drawing(self, stop: Flag) -> None:
         while not stop.wait(1 / REDRAWS_PER_S):
-            with self._lock:
+            with self._terminal():
                 if self._drawn is not self._view and not stop.is_set():
                     self._redraw()
 
+    def _leave(self, lines: Sequence[RenderableType | None], view: View) -> None:
+        with self._terminal(), self._console:  # one buffered write for the lines and the region: nothing flickers
+            self._view = view
+            for line in filter(None, lines):
+                self._console.print(line, highlight=False)
+            self._redraw()
+
+    @contextmanager
+    def _terminal(self) -> Iterator[None]:
+        """The terminal to oneself. One that has been closed takes nothing any more, which harms nobody."""
+        with self._lock, suppress(OSError):
+            yield
+
     def _redraw(self) -> None:
-        self._drawn = self._view
         if self._live is not None:
+            screen = Screen.of(self._console)
+            if self._drawn and self._screen and screen.width < self._screen.width and reflows():
+                self._rub_out(wrapped_rows(self._drawn, self._screen, screen.width))
             self._live.refresh()
+            self._screen = screen
+        self._drawn = self._view
+
+    def _rub_out(self, rows: int) -> None:
+        """Take away the rows by which the region has grown as a narrower terminal wrapped its lines."""
+        one = (ControlType.CARRIAGE_RETURN, (ControlType.ERASE_IN_LINE, 2), (ControlType.CURSOR_UP, 1))
+        self._console.control(Control(*one * rows))
+
+
+def reflows() -> bool:
+    """Whether a terminal that becomes narrower wraps what it shows; the old ones cut it."""
+    return "XTERM_VERSION" not in os.environ and os.environ.get("TERM") != "linux"
 
 
 @contextmanager

@@ -5,23 +5,21 @@ names of files are drawn only after `Screen.clean`.
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from pathlib import PurePath
-from typing import NamedTuple
 
 from rich.cells import cell_len
 from rich.console import Console, Group, RenderableType
 from rich.padding import Padding
+from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
 
 from audio_interaction_cli.events import Event, Failure, Reply, RoundStarted, Summary
 from audio_interaction_cli.plain import clock, detail, note, ratio, summary_items
 from audio_interaction_cli.protocol import CHUNK_S, Emotion
-from audio_interaction_cli.sinks import one_line, without_controls
+from audio_interaction_cli.screen import Glyphs, Screen
 from audio_interaction_cli.view import View
 
-WIDEST_COLUMNS = 100  # wider lines are hard to read
 NARROW_COLUMNS = 60  # below this, columns beside each other become lines below each other
 QUIETEST_DB = -60.0  # the meter's left end
 
@@ -35,60 +33,6 @@ EMOTION_LOOKS = {
 }
 
 
-class Glyphs(NamedTuple):
-    """The signs of which everything is drawn."""
-
-    listening: str
-    speaking: str
-    round: str
-    frame: tuple[str, ...]  # corners and sides, clockwise from the top left: ╭ ─ ╮ │ ╯ ╰
-    bar: tuple[str, ...]  # done, edge, to do
-    levels: str  # from silence to full scale
-    silent: str
-    spoke: str
-    cursor: str
-    dot: str
-    cut: str
-
-
-UNICODE = Glyphs("○", "●", "▸", tuple("╭─╮│╯╰"), tuple("━╸─"), "▁▂▃▄▅▆▇█", "·", "◆", "▌", " · ", "…")
-ASCII = Glyphs("o", "*", ">", tuple("+-+|++"), tuple("==-"), "_.:-=+*#", ".", "^", "_", ", ", "...")
-
-
-@dataclass(frozen=True, slots=True)
-class Screen:
-    """What a terminal can show."""
-
-    width: int
-    height: int
-    encoding: str = "utf-8"
-
-    @classmethod
-    def of(cls, console: Console) -> "Screen":
-        return cls(console.width, console.height, console.encoding)
-
-    @property
-    def glyphs(self) -> Glyphs:
-        return UNICODE if self.encoding.startswith("utf") else ASCII
-
-    @property
-    def columns(self) -> int:
-        return min(self.width, WIDEST_COLUMNS)
-
-    def clean(self, text: str) -> str:
-        """The text in one line, without control characters or what the terminal cannot encode."""
-        return without_controls(one_line(text)).encode(self.encoding, "replace").decode(self.encoding)
-
-    def fit(self, text: str, columns: int) -> str:
-        """The text, its end cut off if it is wider than that many columns."""
-        if cell_len(text) <= columns:
-            return text
-        cut = self.glyphs.cut[: max(0, columns)]
-        while text and cell_len(text + cut) > columns:
-            text = text[:-1]
-        return text + cut
-
-
 def render(view: View, screen: Screen) -> RenderableType:
     """The live region: the reply in progress, as it will stay above, and the status frame below it."""
     status = _status(view, screen)
@@ -96,6 +40,13 @@ def render(view: View, screen: Screen) -> RenderableType:
         return Group(*status)
     text = _tail(screen.clean(view.text), screen, screen.height - len(status) - 2)
     return Group(_spoken(view.speaking_since, view.emotion, text, screen, screen.glyphs.cursor), *status)
+
+
+def wrapped_rows(view: View, screen: Screen, width: int) -> int:
+    """How many rows more the region takes once what was drawn on `screen` is wrapped at `width`."""
+    console = Console(width=screen.width, height=screen.height, force_terminal=True)
+    lines = console.render_lines(render(view, screen), pad=False)
+    return sum(max(0, -(-Segment.get_line_length(line) // width) - 1) for line in lines)
 
 
 def lasting(event: Event, screen: Screen) -> RenderableType | None:
@@ -127,10 +78,15 @@ def curious(event: Event, screen: Screen) -> RenderableType | None:
     return Text(screen.clean(words), "dim") if words else None
 
 
+def noted(text: str, screen: Screen) -> RenderableType:
+    """Something that people should know, to be left above the live region."""
+    return Text(screen.clean(f"note: {text}"), "yellow")
+
+
 def _spoken(start: float, emotion: Emotion | None, text: str, screen: Screen, end: str) -> RenderableType:
     """A reply, finished or not: when, how, what."""
     symbol, style = EMOTION_LOOKS.get(emotion, ("", "")) if emotion else ("", "")
-    tag = f"[{emotion}]" if screen.glyphs is ASCII else f"{symbol} {emotion}"
+    tag = f"{symbol} {emotion}" if screen.emoji else f"[{emotion}]"
     when, how = Text(clock(start), "dim"), Text(tag if emotion else "", style)
     what = Text.assemble(text, (end, "dim"), overflow="fold")
     # Two columns are spared: terminals disagree about the width of some emoji.
@@ -159,17 +115,23 @@ def _tail(text: str, screen: Screen, lines: int) -> str:
 def _status(view: View, screen: Screen) -> list[Text]:
     """The frame with what is going on: a list of lines, each as wide as the screen allows."""
     glyphs = screen.glyphs
-    speaking = view.speaking_since is not None
-    style = "magenta" if speaking else "yellow" if view.reading else "cyan"
-    state = "SPEAKING" if speaking else "READING" if view.reading else "LISTENING"
-    state = f" {glyphs.speaking if speaking else glyphs.listening} {state} "
-    name = screen.clean(PurePath(view.reading or view.file or "").name)
-    rows = [*_progress(view, screen), *_timeline(view, screen)]
+    if view.speaking_since is not None:
+        sign, state, style = glyphs.speaking, "SPEAKING", "magenta"
+    elif view.reading:
+        sign, state, style = glyphs.listening, "READING", "yellow"
+    elif view.input and view.input.muted:
+        sign, state, style = glyphs.muted, "MUTED", "yellow"
+    else:
+        sign, state, style = glyphs.listening, "LISTENING", "cyan"
+    name = PurePath(view.reading or view.file or "").name
+    name = screen.clean(name or (view.input.name if view.input else ""))
+    rows = [*_progress(view, screen), *_timeline(view, screen), *_controls(view, screen)]
     factor = view.work_ms / (view.heard_chunks * CHUNK_S * 1000) if view.heard_chunks else None
     words = "rtf" if screen.width < NARROW_COLUMNS else "real-time factor"
-    facts = [clock(view.heard_chunks * CHUNK_S), *([] if factor is None else [f"{words} {ratio(factor)}"])]
+    facts = [clock(view.heard_chunks * CHUNK_S), *([f"lag {view.input.behind_s:.1f} s"] if view.input else [])]
+    facts += [] if factor is None else [f"{words} {ratio(factor)}"]
     machine = screen.clean(glyphs.dot.join(view.machine))
-    title = Text(state, f"bold {style} reverse" if speaking else f"bold {style}")
+    title = Text(f" {sign} {state} ", f"bold {style}" if sign == glyphs.listening else f"bold {style} reverse")
     return _frame(screen, style, title, name, rows, machine, glyphs.dot.join(facts))
 
 
@@ -184,8 +146,7 @@ def _progress(view: View, screen: Screen) -> Iterable[Text]:
 
 def _timeline(view: View, screen: Screen) -> Iterable[Text]:
     """Two strips, a column for each chunk: how loud it was, and where the model spoke; then both meters."""
-    glyphs = screen.glyphs
-    meter = max(4, screen.columns // 6)
+    glyphs, meter = screen.glyphs, _meter_columns(screen)
     columns = max(1, screen.columns - 4 - 6 - 1 - meter - 8)
     chunks = view.timeline[-columns:]
     levels, turns = Text("heard "), Text("spoke ")
@@ -196,12 +157,33 @@ def _timeline(view: View, screen: Screen) -> Iterable[Text]:
     for strip in (levels, turns):
         strip.append(" " * (columns - len(chunks) + 1))
     if chunks:
-        level_db, p_speak = chunks[-1].level_db, chunks[-1].p_speak
+        level_db, p_speak = view.input.level_db if view.input else chunks[-1].level_db, chunks[-1].p_speak
         loud = "red" if level_db > -3 else "yellow" if level_db > -12 else "green"
         levels += _bar(_loudness(level_db), meter, loud, screen) + Text(f" {level_db:4.0f} dB")
         turns += _bar(p_speak, meter, "magenta", screen) + Text(f"{p_speak:8.0%}")
     yield levels
     yield turns
+
+
+def _controls(view: View, screen: Screen) -> Iterable[Text]:
+    """Of a live input: the keys, whether it is recorded, and how much of the window is in use."""
+    if not view.input:
+        return
+    keys = (("m", "mute"), ("r", "reset"), ("s", "stop reply"), ("q", "quit"))
+    used = view.positions / (view.window_positions or 1)
+    meter = _bar(used, _meter_columns(screen), "cyan", screen) + Text(f"{used:8.0%}")
+    recording = Text(f"{screen.glyphs.speaking} REC  " if view.input.recording else "", "bold red")
+    left = screen.columns - 4 - meter.cell_len - recording.cell_len
+    label = Text("window " if left > NARROW_COLUMNS - 10 else "", "dim")
+    words = Text("  ").join(Text.assemble((key, "bold"), " ", (word, "dim")) for key, word in keys)
+    if words.cell_len + label.cell_len + 1 > left:
+        words = Text(" ").join(Text(key, "bold") for key, _ in keys)
+    gap = " " * max(1, left - words.cell_len - label.cell_len)
+    yield words + Text(gap) + recording + label + meter
+
+
+def _meter_columns(screen: Screen) -> int:
+    return max(4, screen.columns // 6)
 
 
 def _loudness(level_db: float) -> float:

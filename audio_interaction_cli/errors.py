@@ -47,6 +47,12 @@ class OutOfMemoryError(CheckpointError):
     """The checkpoint, or a session with it, does not fit into the device's memory."""
 
 
+class AudioDeviceError(AiCliError):
+    """There is no microphone, it cannot be opened, or it was lost."""
+
+    exit_code = ExitCode.NO_AUDIO_DEVICE
+
+
 class AudioFileError(AiCliError):
     """An audio file cannot be read, or not to its end."""
 

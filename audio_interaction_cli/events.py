@@ -67,6 +67,8 @@ class ChunkDecided:
     """Probability of speaking against staying silent, at temperature 1, `eagerness` included."""
     level_db: float
     """Root mean square of the chunk in dB below full scale, -120 for digital silence."""
+    positions: int
+    """Of the window, in use after this chunk."""
     step_ms: float
     """Time from samples to decision; chunks decided in one pass share its time equally."""
 
@@ -151,6 +153,9 @@ class Summary:
     wall_s: float
     real_time_factor: float | None
     """Seconds of work for a second of audio: below 1 is faster than real time."""
+    median_step_ms: float | None
+    p95_step_ms: float | None
+    """Of the `step_ms` of the last hour of chunks, half and 95 of 100 are below; None if there were none."""
     illegal_tops: int
     """Steps in which the model's first choice was not allowed by the protocol."""
     peak_memory_bytes: int | None

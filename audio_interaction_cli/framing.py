@@ -8,6 +8,14 @@ from audio_interaction_cli.protocol import CHUNK_SAMPLES
 Samples = NDArray[np.float32]
 """Mono, 16 kHz, full scale 1."""
 
+SILENCE_DB = -120.0  # what is quieter counts as this
+
+
+def level_db(samples: Samples) -> float:
+    """Mean power of float32 [n] in decibels, 0 for a square wave of full scale."""
+    power = float(np.mean(np.square(samples, dtype=np.float64))) if len(samples) else 0.0
+    return max(SILENCE_DB, 10 * float(np.log10(power))) if power > 0 else SILENCE_DB
+
 
 class Framer:
     """Collects samples until they fill chunks; no sample is lost, doubled or reordered."""

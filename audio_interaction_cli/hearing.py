@@ -4,14 +4,11 @@ import time
 from collections import deque
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 
-from audio_interaction_cli.framing import Framer, Samples
+from audio_interaction_cli.framing import Framer, Samples, level_db
 from audio_interaction_cli.mel import LiveMel, Mel
 from audio_interaction_cli.tower import Tower
-
-SILENCE_DB = -120.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +53,7 @@ class Ear:
         mels: list[torch.Tensor] = []
         if (ready := min(limit, self._framer.whole_chunks)) > 0:
             chunks = self._framer.take(ready)
-            self._levels_db.extend(_level_db(chunk) for chunk in chunks)
+            self._levels_db.extend(level_db(chunk) for chunk in chunks)
             mels.append(self._mel.push(chunks))
         if self._ended and not self._framer.whole_chunks:
             mels.append(self._mel.finish())
@@ -67,8 +64,3 @@ class Ear:
             frames = self._tower(mel.to(self._weight))
         each_ms = (time.perf_counter() - started) * 1000 / len(mel)
         return [HeardChunk(chunk, self._levels_db.popleft(), each_ms) for chunk in frames]
-
-
-def _level_db(chunk: Samples) -> float:
-    power = float(np.mean(np.square(chunk, dtype=np.float64)))
-    return max(SILENCE_DB, 10 * float(np.log10(power))) if power > 0 else SILENCE_DB

@@ -6,7 +6,7 @@
 import json
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any, TextIO
 
@@ -25,9 +25,11 @@ from audio_interaction_cli.checkpoint import (
     mapping,
     parse_json,
 )
-from audio_interaction_cli.drawing import EMOTION_LOOKS, Screen
+from audio_interaction_cli.drawing import EMOTION_LOOKS
 from audio_interaction_cli.errors import CheckpointError
+from audio_interaction_cli.microphone import InputDevice
 from audio_interaction_cli.protocol import CHUNK_POSITIONS, CHUNK_S, DEFAULT_CONTEXT_POSITIONS
+from audio_interaction_cli.screen import Screen
 
 DTYPE_NAMES = {"F32": "float32", "BF16": "bfloat16", "F16": "float16"}
 UNWRAPPED_COLUMNS = 10_000  # off a terminal, where a line is broken is the reader's business
@@ -107,6 +109,12 @@ def _answer(entry: Mapping[str, Any]) -> dict[str, str | None]:
     return {name: None if entry[name] is None else str(entry[name]) for name in ("emotion", "reply")}
 
 
+def describe_devices(devices: Iterable[tuple[InputDevice, Sequence[int]]]) -> dict[str, Any]:
+    """Microphones and the sample rates that each accepts, ready for JSON."""
+    listed = [asdict(device) | {"rates_hz": list(rates_hz)} for device, rates_hz in devices]
+    return {"schema": 1, "devices": listed}
+
+
 def as_json(facts: Mapping[str, Any]) -> str:
     """The facts as one line of JSON, in ASCII."""
     return json.dumps(facts) + "\n"
@@ -114,10 +122,29 @@ def as_json(facts: Mapping[str, Any]) -> str:
 
 def as_text(facts: Mapping[str, Any], stream: TextIO) -> str:
     """The facts as people read them, with colours and line breaks if `stream` is a terminal."""
+    return _printed(lambda screen: _drawn(facts, screen), stream)
+
+
+def devices_as_text(facts: Mapping[str, Any], stream: TextIO) -> str:
+    """The microphones as a table, like `as_text`."""
+    return _printed(lambda screen: _device_table(facts["devices"], screen), stream)
+
+
+def _printed(draw: Callable[[Screen], RenderableType], stream: TextIO) -> str:
     console = Console(file=stream, width=None if stream.isatty() else UNWRAPPED_COLUMNS)
     with console.capture() as capture:
-        console.print(_drawn(facts, Screen.of(console)))
+        console.print(draw(Screen.of(console)))
     return "".join(f"{line.rstrip()}\n" for line in capture.get().splitlines())
+
+
+def _device_table(devices: Iterable[Mapping[str, Any]], screen: Screen) -> Table:
+    table = Table("", "", "name", "host API", "channels", "rates it accepts (kHz)", box=None, header_style="bold")
+    for device in devices:
+        rates = " ".join(f"{rate_hz / 1000:g}" for rate_hz in device["rates_hz"]) or "none now: in use elsewhere?"
+        mark = Text(screen.glyphs.round if device["default"] else "", "cyan")
+        words = (screen.clean(device["name"]), screen.clean(device["host_api"]), str(device["channels"]), rates)
+        table.add_row(mark, str(device["index"]), *map(Text, words), style="bold" if device["default"] else "")
+    return table
 
 
 def _drawn(facts: Mapping[str, Any], screen: Screen) -> RenderableType:

@@ -19,6 +19,7 @@ from audio_interaction_cli.plain import PlainNotes, PlainReplies
 from audio_interaction_cli.settings import Settings
 from audio_interaction_cli.sinks import Sink, one_line, without_controls, write
 from audio_interaction_cli.transcript import Transcript
+from audio_interaction_cli.view import Input
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -100,6 +101,11 @@ class Output:
         if self._display:
             self._display.reading(name)
 
+    def hearing(self, live_input: Input) -> None:
+        """Show how a live input is this moment; far more often than there are events."""
+        if self._display:
+            self._display.hearing(live_input)
+
     def loading(self) -> AbstractContextManager[Callable[[int, int], None]]:
         """A callback (bytes done, bytes in all) that shows the checkpoint being loaded."""
         if not self._terminal:
@@ -110,8 +116,15 @@ class Output:
 
     def note(self, text: str) -> None:
         """Tell people something on stderr, unless they want it quiet."""
-        if not self._settings.quiet:
+        if self._display:
+            self._display.note(text)
+        elif not self._settings.quiet:
             write(sys.stderr, f"note: {text}\n")
+
+    @property
+    def is_live(self) -> bool:
+        """Whether there is a live display, and so someone at a terminal."""
+        return self._display is not None
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

@@ -63,7 +63,8 @@ def note(event: Event) -> str | None:
             return f"note: at {clock(t)} the context was full; stopped, as asked"
         case Lag(behind_s=behind, dropped_s=dropped):
             left_out = f", {dropped:.1f} s of audio left out" if dropped else ""
-            return f"note: {behind:.1f} s behind the audio{left_out}"
+            where = f"{behind:.1f} s behind the audio" if behind >= CHUNK_S else "caught up with the audio"
+            return f"note: {where}{left_out}"
         case Reply(truncated=True, start=start):
             return f"note: the reply at {clock(start)} was cut short"
         case _:
@@ -91,11 +92,13 @@ def summary_items(summary: Summary) -> list[str]:
     """The summary in a few words each, the most telling first."""
     factor = summary.real_time_factor
     peak = summary.peak_memory_bytes
+    half, most = summary.median_step_ms, summary.p95_step_ms
     return [
         _count(summary.replies, "reply", "replies"),
         _count(summary.rounds, "round", "rounds"),
         f"{clock(summary.audio_s)} of audio in {clock(summary.wall_s)}",
         *([] if factor is None else [f"real-time factor {ratio(factor)}"]),
+        *([] if half is None or most is None else [f"decides in {half:.0f} ms (95 %: {most:.0f} ms)"]),
         *([] if peak is None else [f"peak memory {_size(peak)}"]),
     ]
 

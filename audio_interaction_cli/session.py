@@ -32,7 +32,7 @@ from audio_interaction_cli.framing import Samples
 from audio_interaction_cli.hearing import Ear, HeardChunk
 from audio_interaction_cli.mel import Mel
 from audio_interaction_cli.options import SessionOptions
-from audio_interaction_cli.protocol import Emotion, seconds
+from audio_interaction_cli.protocol import CHUNK_POSITIONS, Emotion, seconds
 from audio_interaction_cli.text import Detokenizer
 from audio_interaction_cli.turns import Kind
 
@@ -153,13 +153,17 @@ class Session:
 
         A reply in progress is cut; it is told with the next events.
         """
-        self._events += self._cut_reply()
+        self.end_reply()
         self.ended = False
         return self._context_changed("reset", self.decoder.reset())
 
+    def end_reply(self) -> None:
+        """Cut a reply in progress; it is told with the next events."""
+        self._events += self._cut_reply()
+
     def close(self) -> Iterator[Event]:
         """Give a reply in progress as far as it came, and complete the tally; the session may go on later."""
-        self._events += self._cut_reply()
+        self.end_reply()
         self.decoder.audit()
         self.tally.illegal_tops += self.decoder.illegal_tops
         self.decoder.illegal_tops = 0
@@ -206,8 +210,8 @@ class Session:
         decided = len(decisions.p_speak)
         step_ms = (time.perf_counter() - began) * 1000 / decided
         events: list[Event] = [
-            self._decided(self._heard.popleft(), decisions.speaks and n == decided, p_speak, step_ms)
-            for n, p_speak in enumerate(decisions.p_speak, start=1)
+            self._decided(self._heard.popleft(), decisions.speaks and not later, p_speak, step_ms, later)
+            for later, p_speak in zip(reversed(range(decided)), decisions.p_speak, strict=True)
         ]
         # Whoever speaks often makes work beyond the first reply in vain; whoever is silent does not.
         longer = min(2 * self._lookahead_chunks, self.options.lookahead_chunks)
@@ -218,7 +222,8 @@ class Session:
             self._reply = _ReplyInProgress(self.tally.replies, self.t, began, detokenizer)
         return events
 
-    def _decided(self, chunk: HeardChunk, speaks: bool, p_speak: float, step_ms: float) -> ChunkDecided:
+    def _decided(self, chunk: HeardChunk, speaks: bool, p_speak: float, step_ms: float, later: int) -> ChunkDecided:
+        """A chunk of a pass that decided on `later` more."""
         self._chunks += 1
         self.tally.chunks += 1
         self.tally.silent += not speaks
@@ -229,6 +234,7 @@ class Session:
             decision="speak" if speaks else "silence",
             p_speak=p_speak,
             level_db=chunk.level_db,
+            positions=self.decoder.positions - later * CHUNK_POSITIONS,
             step_ms=chunk.hearing_ms + step_ms,
         )
 

@@ -18,6 +18,7 @@ from platformdirs import user_config_path
 from audio_interaction_cli.errors import UsageError
 
 APP_NAME = "ai-cli"
+OF_ONE_COMMAND = ("input_device",)  # what the settings file may say beside the options that all share
 
 
 def _option(*names: str, panel: str, **more: Any) -> Any:
@@ -140,7 +141,7 @@ def read_settings_file() -> dict[str, Any]:
         return {}
     except (OSError, ValueError) as error:
         raise UsageError(f"the settings file cannot be read: {error}", f"mend or remove {file}") from error
-    known = {field.name for field in fields(Settings)}
+    known = {*(field.name for field in fields(Settings)), *OF_ONE_COMMAND}
     values = {name.replace("-", "_"): value for name, value in values.items()}
     if unknown := sorted(values.keys() - known):
         raise UsageError(f"the settings file names an unknown setting: {unknown[0]}", f"mend {file}")

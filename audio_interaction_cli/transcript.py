@@ -4,12 +4,12 @@ Each reply is one complete write, so the file is valid at every moment. Times ar
 heard: where a new session starts its clock again, they go on (but in .jsonl, which is the JSON output as it is).
 """
 
-import os
 from contextlib import suppress
 from pathlib import Path
 from unicodedata import east_asian_width
 
-from audio_interaction_cli.errors import AiCliError, UsageError
+from audio_interaction_cli import written
+from audio_interaction_cli.errors import AiCliError
 from audio_interaction_cli.events import Event, Reply, SessionStarted, Summary
 from audio_interaction_cli.jsonl import JsonLines
 from audio_interaction_cli.plain import clock
@@ -33,7 +33,7 @@ class Transcript:
         self._path = Path(path)
         self._ending = self._path.suffix.lower()
         try:
-            self.kept = _move_away(self._path)
+            self.kept = written.move_away(self._path)
             self._file = self._path.open("w", encoding="utf-8", newline="\n")
         except OSError as error:
             raise AiCliError(f"cannot write the transcript {path}: {error.strerror}") from error
@@ -50,15 +50,7 @@ class Transcript:
     @staticmethod
     def check(path: str | Path) -> None:
         """Raise a UsageError if no transcript can be written there. Changes nothing: ask before the work."""
-        path = Path(path)
-        if path.suffix.lower() not in ENDINGS:
-            raise UsageError(f"unknown kind of transcript: {path}", f"end its name in {', '.join(ENDINGS)}")
-        if os.path.isdir(path):
-            raise UsageError(f"the transcript {path} is a folder", "name a file")
-        if not os.path.isdir(path.parent):
-            raise UsageError(f"no such folder for the transcript: {path.parent}", "make it first")
-        if not os.access(path if os.path.exists(path) and not os.path.isfile(path) else path.parent, os.W_OK):
-            raise UsageError(f"no permission to write the transcript {path}")
+        written.check(Path(path), "transcript", ENDINGS)
 
     def handle(self, event: Event) -> None:
         if isinstance(event, SessionStarted):
@@ -88,16 +80,6 @@ class Transcript:
             return f"{_timecode(start_s, '.')} --> {_timecode(end_s, '.')}\n{text}\n\n"
         text = text.replace("-->", "→")  # SubRip has no escapes
         return f"{self._cues}\n{_timecode(start_s, ',')} --> {_timecode(end_s, ',')}\n{text}\n\n"
-
-
-def _move_away(path: Path) -> Path | None:
-    """Rename what is there to the first free of NAME.1, NAME.2, …; None if there was nothing to lose."""
-    if not path.is_file() or not path.stat().st_size:
-        return None
-    number = 1
-    while os.path.lexists(kept := path.with_name(f"{path.name}.{number}")):
-        number += 1
-    return path.rename(kept)
 
 
 def _columns(text: str) -> int:

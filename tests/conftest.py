@@ -16,7 +16,7 @@ import yaml
 from safetensors.torch import save_file
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
-from audio_interaction_cli import checkpoint, cli
+from audio_interaction_cli import checkpoint, main
 from audio_interaction_cli.engine import Engine
 from audio_interaction_cli.lm import LanguageModel, LmConfig
 from audio_interaction_cli.tower import Tower, read_config
@@ -120,7 +120,7 @@ def ai(
         terminate = signal.getsignal(signal.SIGTERM)
         try:
             with pytest.raises(SystemExit) as exit_:
-                cli.main()
+                main.main()
         finally:
             signal.signal(signal.SIGTERM, terminate)
         return Result(int(exit_.value.code or 0), *capsys.readouterr())

@@ -30,7 +30,9 @@ SESSION = SessionStarted(
     sampling=SamplingFacts(temperature=0.3, top_k=3, top_p=1.0, seed=1337, eagerness=0.0),
 )
 ROUND = RoundStarted(t=0.0, round=1, file="a.wav", duration_s=4.0, chunks=12)
-CHUNK = ChunkDecided(t=0.4, round=1, chunk=0, decision="silence", p_speak=0.01, level_db=-40.0, step_ms=50.0)
+CHUNK = ChunkDecided(
+    t=0.4, round=1, chunk=0, decision="silence", p_speak=0.01, level_db=-40.0, positions=64, step_ms=50.0
+)
 REPLY = Reply(
     t=4.0,
     round=1,
@@ -56,6 +58,8 @@ SUMMARY = Summary(
     audio_s=8.8,
     wall_s=2.25,
     real_time_factor=0.2557,
+    median_step_ms=31.25,
+    p95_step_ms=48.0,
     illegal_tops=0,
     peak_memory_bytes=6_800_000_000,
 )

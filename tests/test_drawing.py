@@ -6,9 +6,10 @@ import pytest
 from rich.cells import cell_len
 from rich.console import Console, RenderableType
 
-from audio_interaction_cli.drawing import Screen, lasting, render
+from audio_interaction_cli.drawing import lasting, render
 from audio_interaction_cli.events import Event, TextPiece
 from audio_interaction_cli.protocol import Emotion
+from audio_interaction_cli.screen import Screen
 from audio_interaction_cli.view import TIMELINE_CHUNKS, View, update
 from tests.story import CHUNK, FAILURE, REPLY, ROUND, UNTIL_SPOKEN, chunks, story
 
@@ -109,7 +110,7 @@ def test_what_stays() -> None:
         "error: cannot read b.mp3: no audio in it\nhint: Is it an audio file?",
         "╭─ SUMMARY ────────────────────────────────────────────────────────────────────╮\n"
         "│ 2 replies · 1 round · 0:08.8 of audio in 0:02.2 · real-time factor 0.26      │\n"
-        "│ peak memory 6.8 GB                                                           │\n"
+        "│ decides in 31 ms (95 %: 48 ms) · peak memory 6.8 GB                          │\n"
         "╰──────────────────────────────────────────────────────────────────────────────╯",
     ]
 

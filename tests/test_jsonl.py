@@ -13,13 +13,14 @@ from tests.story import CHUNK, FAILURE, HELLO, LAG, REPLY, ROUND, SESSION, SLIDE
 CONTRACT = {
     "session": "type t schema version checkpoint device dtype quantize context_tokens sampling",
     "round": "type t round file duration_s chunks",
-    "chunk": "type t round chunk decision p_speak level_db step_ms",
+    "chunk": "type t round chunk decision p_speak level_db positions step_ms",
     "text": "type t reply emotion text",
     "reply": "type t round file reply start emotion text tokens truncated first_text_ms total_ms",
     "context": "type t action dropped_chunks positions",
     "lag": "type t behind_s dropped_s",
     "error": "type t message hint file",
-    "summary": "type rounds chunks silent replies audio_s wall_s real_time_factor illegal_tops peak_memory_bytes",
+    "summary": "type rounds chunks silent replies audio_s wall_s real_time_factor median_step_ms p95_step_ms "
+    "illegal_tops peak_memory_bytes",
 }
 
 

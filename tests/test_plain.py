@@ -54,7 +54,8 @@ def test_notes() -> None:
     assert notes(story()) == [
         "note: 3.2 s behind the audio, 1.5 s of audio left out",
         "note: the reply at 0:08.0 was cut short",
-        "2 replies, 1 round, 0:08.8 of audio in 0:02.2, real-time factor 0.26, peak memory 6.8 GB",
+        "2 replies, 1 round, 0:08.8 of audio in 0:02.2, real-time factor 0.26, decides in 31 ms (95 %: 48 ms), "
+        "peak memory 6.8 GB",
     ]
 
 
@@ -64,7 +65,8 @@ def test_other_notes() -> None:
         "note: at 0:06.0 the context was full; stopped, as asked",
         "note: 3.2 s behind the audio",
     ]
-    unknown = replace(SUMMARY, replies=1, rounds=0, real_time_factor=None, peak_memory_bytes=None)
+    known = replace(SUMMARY, replies=1, rounds=0, real_time_factor=None, peak_memory_bytes=None)
+    unknown = replace(known, median_step_ms=None, p95_step_ms=None)
     assert notes([unknown]) == ["1 reply, 0 rounds, 0:08.8 of audio in 0:02.2"]
     assert notes([replace(SUMMARY, peak_memory_bytes=340_000_000)])[0].endswith("peak memory 340 MB")
 

@@ -1,0 +1,56 @@
+"""Single keys of a terminal, without waiting for them. Knows terminals, not what a key means."""
+
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+
+
+@contextmanager
+def pressed_keys() -> Iterator[Callable[[], str]]:
+    """A function that returns the characters typed since it was last asked; the terminal's ways are restored after.
+
+    Ctrl-C stays a signal. Where standard input is no terminal, or one that belongs to another job, there are no keys.
+    """
+    if not sys.stdin.isatty():
+        yield lambda: ""
+    elif sys.platform == "win32":
+        yield _windows_keys
+    else:
+        with _unix_keys() as keys:
+            yield keys
+
+
+@contextmanager
+def _unix_keys() -> Iterator[Callable[[], str]]:
+    import select
+    import termios
+    import tty
+
+    terminal = sys.stdin.fileno()
+    if os.tcgetpgrp(terminal) != os.getpgrp():  # to ask from the background would stop us
+        yield lambda: ""
+        return
+    before = termios.tcgetattr(terminal)
+
+    def keys() -> str:
+        with suppress(OSError):  # the terminal has gone
+            if select.select([terminal], [], [], 0)[0]:
+                return os.read(terminal, 1024).decode("utf-8", "ignore")
+        return ""
+
+    try:
+        tty.setcbreak(terminal, termios.TCSANOW)
+        yield keys
+    finally:
+        with suppress(termios.error):  # the terminal has gone
+            termios.tcsetattr(terminal, termios.TCSADRAIN, before)
+
+
+def _windows_keys() -> str:
+    import msvcrt
+
+    typed = ""
+    while msvcrt.kbhit():  # type: ignore[attr-defined]
+        typed += msvcrt.getwch()  # type: ignore[attr-defined]
+    return typed
