@@ -105,14 +105,15 @@ def accepted_rates_hz(device: InputDevice) -> list[int]:
 
 
 class Microphone:
-    """What a device hears, at 16 kHz if it can, else resampled. Use it in a `with` statement.
+    """What a device hears, resampled where it cannot give 16 kHz itself. Use it in a `with` statement.
 
-    AudioDeviceError where it cannot be opened.
+    `rate_hz`: of the device; if not given, 16 kHz if it can, else its own. AudioDeviceError where it cannot be opened.
     """
 
-    def __init__(self, device: InputDevice) -> None:
+    def __init__(self, device: InputDevice, rate_hz: int | None = None) -> None:
         self.device = device
-        self.rate_hz = SAMPLE_RATE_HZ if _accepts(device, SAMPLE_RATE_HZ) else device.default_rate_hz
+        can_ours = rate_hz is None and _accepts(device, SAMPLE_RATE_HZ)
+        self.rate_hz = rate_hz or (SAMPLE_RATE_HZ if can_ours else device.default_rate_hz)
         self._blocks: queue.Queue[np.ndarray] = queue.Queue(QUEUED_BLOCKS)
         self._overflown = False
         with _explained(device):

@@ -28,7 +28,7 @@ def test_what_is_put_is_taken_in_order() -> None:
     assert backlog.waiting_samples == 20
     first, samples, note, rest, last = taken(backlog)
     assert (first, note, last) == (Begin("a"), Note("loud"), error)
-    assert np.concatenate([samples, rest]).tolist() == numbers(0, 20).tolist()  # type: ignore[arg-type]
+    assert np.concatenate([samples, rest]).tolist() == numbers(0, 20).tolist()
     assert backlog.waiting_samples == 0
 
 
@@ -78,7 +78,12 @@ def test_where_nothing_may_be_lost_the_writer_waits() -> None:
 
 def test_a_reader_that_has_gone_holds_no_writer_up() -> None:
     backlog = Backlog(10, lossy=False)
-    writer = Thread(target=lambda: [backlog.put(numbers(0, 10)) for _ in range(5)], daemon=True)
+
+    def write() -> None:
+        for _ in range(5):
+            backlog.put(numbers(0, 10))
+
+    writer = Thread(target=write, daemon=True)
     writer.start()
     backlog.close()
     writer.join(5)
