@@ -116,7 +116,7 @@ class Microphone:
         self.rate_hz = rate_hz or (SAMPLE_RATE_HZ if can_ours else device.default_rate_hz)
         self._blocks: queue.Queue[np.ndarray] = queue.Queue(QUEUED_BLOCKS)
         self._overflown = False
-        with _explained(device):
+        with explained(device):
             self._stream = _sounddevice().InputStream(
                 device=device.index,
                 samplerate=self.rate_hz,
@@ -135,7 +135,7 @@ class Microphone:
             self._overflown = True
 
     def __enter__(self) -> Self:
-        with _explained(self.device):
+        with explained(self.device):
             self._stream.start()
         return self
 
@@ -220,7 +220,7 @@ def _sounddevice() -> Any:
 
 
 @contextmanager
-def _explained(device: InputDevice) -> Iterator[None]:
+def explained(device: InputDevice) -> Iterator[None]:
     """PortAudio's errors, made ours."""
     sounddevice = _sounddevice()
     try:

@@ -76,8 +76,8 @@ def test_modules_are_short_and_say_what_they_are(module: str) -> None:
 
 
 def test_help_loads_nothing_heavy() -> None:
-    heavy = ["torch", "transformers", "av", "numpy", "huggingface_hub", "prompt_toolkit", "whisper"]
-    for arguments in (["--help"], ["run", "--help"], ["--version"]):
+    heavy = ["torch", "transformers", "av", "numpy", "huggingface_hub", "prompt_toolkit", "whisper", "sounddevice"]
+    for arguments in (["--help"], ["run", "--help"], ["mic", "--help"], ["--version"]):
         code = (
             "import sys\nfrom audio_interaction_cli.cli import app\n"
             f"app({arguments}, standalone_mode=False)\n"

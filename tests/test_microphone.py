@@ -17,7 +17,7 @@ import pytest
 import soundfile
 
 from audio_interaction_cli.errors import AudioDeviceError, ExitCode, UsageError
-from audio_interaction_cli.microphone import InputDevice, choose
+from audio_interaction_cli.microphone import InputDevice, choose, explained
 from tests.conftest import Result
 
 ROOM = InputDevice(index=3, name="Room", host_api="ALSA", channels=2, default=False, default_rate_hz=48_000)
@@ -198,6 +198,50 @@ def test_what_is_heard_at_another_rate_is_resampled(card: SoundCard, tmp_path: P
     assert hearing.returncode == 0
     assert last[:3] == ["hertz", "440", "level"]
     assert float(last[3]) == pytest.approx(0.5, rel=0.02)
+
+
+OPENS_ONCE_THE_SERVER_HAS_GONE = """
+import os, signal, sys, time
+from audio_interaction_cli.errors import AudioDeviceError
+from audio_interaction_cli.microphone import Microphone, choose, devices, hushed
+with hushed():
+    device = choose(devices(), "pulse")
+    os.kill(int(sys.argv[1]), signal.SIGKILL)
+    time.sleep(0.5)
+    try:
+        Microphone(device)
+    except AudioDeviceError as error:
+        print(error.message, "|", error.hint, "|", int(error.exit_code))
+"""
+
+
+@pytest.mark.slow
+def test_a_device_that_cannot_be_opened(card: SoundCard) -> None:
+    script = [sys.executable, "-c", OPENS_ONCE_THE_SERVER_HAS_GONE, str(card.process.pid)]
+    done = subprocess.run(script, env=card.environ, capture_output=True, text=True, check=True, timeout=60)
+    message, hint, status = done.stdout.strip().split(" | ")
+    assert message.startswith("pulse cannot be opened: ")
+    assert hint
+    assert int(status) == ExitCode.NO_AUDIO_DEVICE
+    assert done.stderr == ""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("reason", "hint"),
+    [
+        ("Error opening InputStream: Device unavailable [PaErrorCode -9985]", "another program may be using it"),
+        ("Error opening InputStream: Unanticipated host error: Permission denied", "in the group audio"),
+        ("Error opening InputStream: Invalid sample rate [PaErrorCode -9997]", "ai-cli devices lists the others"),
+    ],
+)
+def test_what_portaudio_says_is_explained(reason: str, hint: str) -> None:
+    from sounddevice import PortAudioError
+
+    with pytest.raises(AudioDeviceError) as told, explained(ROOM):
+        raise PortAudioError(reason)
+    assert told.value.message == f"Room cannot be opened: {reason}"
+    assert hint in str(told.value.hint)
 
 
 @pytest.mark.slow
