@@ -20,6 +20,13 @@ if TYPE_CHECKING:
     from audio_interaction_cli.conversation import Conversation
     from audio_interaction_cli.inputs import Source
 
+AsJson = Annotated[
+    bool,
+    typer.Option(
+        "--json/--no-json", envvar="AI_CLI_JSON", show_envvar=False, help="Print a JSON object instead of text."
+    ),
+]
+
 app = typer.Typer(
     name="ai-cli",
     help="Talk with Audio-Interaction, an always-on streaming audio model: it listens, and speaks when it helps.",
@@ -199,12 +206,7 @@ def mic(
 
 @app.command("devices")
 def devices_(
-    json: Annotated[
-        bool,
-        typer.Option(
-            "--json/--no-json", envvar="AI_CLI_JSON", show_envvar=False, help="Print a JSON object instead of text."
-        ),
-    ] = False,
+    json: AsJson = False,
 ) -> None:
     """List the microphones that there are."""
     from audio_interaction_cli import microphone
@@ -228,12 +230,7 @@ def info(
             help="Folder, hub id or demo. If not given: the one that would be used.",
         ),
     ] = None,
-    json: Annotated[
-        bool,
-        typer.Option(
-            "--json/--no-json", envvar="AI_CLI_JSON", show_envvar=False, help="Print a JSON object instead of text."
-        ),
-    ] = False,
+    json: AsJson = False,
 ) -> None:
     """Show what a checkpoint is, and of the built-in demo also what it understands."""
     from audio_interaction_cli.info import as_json, as_text, describe
