@@ -182,7 +182,7 @@ class _Decoding:
                 yield frame
         if first is None or last is None:
             return
-        begin_s = _end_s(first) - (first.duration or 0) * float(first.time_base)
+        begin_s = _end_s(first) - _duration(first) * float(first.time_base)
         slack_s = PICTURE_S if len(container.streams) > 1 else GAP_S
         self._damaged |= max(end_s, begin_s + decoded_s) + slack_s < _promised_s(container, stream)
         if kind in ("flac", "ogg"):
@@ -221,7 +221,13 @@ class _Decoding:
 
 def _end_s(packet: "Packet[Stream]") -> float:
     """When a packet ends, or 0 if it does not say."""
-    return ((packet.pts or 0) + (packet.duration or 0)) * float(packet.time_base)
+    return ((packet.pts or 0) + _duration(packet)) * float(packet.time_base)
+
+
+def _duration(packet: "Packet[Stream]") -> int:
+    """In units of the time base. The last one of a short Ogg Vorbis file may be below zero, told as 32 unsigned bits."""
+    duration = packet.duration or 0
+    return duration - 2**32 if duration >= 2**31 else duration
 
 
 def _promised_s(container: "InputContainer", stream: "AudioStream") -> float:

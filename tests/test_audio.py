@@ -399,3 +399,13 @@ def test_mono_files_sound_as_from_ffmpeg_and_others_nearly(files: dict[str, Path
         assert len(heard) == len(expected), path
         limit = allowed.get(path.name, 0 if path.suffix in exact else 1e-3)
         assert np.abs(heard - expected).max() <= limit, path
+
+
+@pytest.mark.parametrize("samples", [1, 500, 6_000, 12_000])
+def test_a_short_ogg_vorbis_file_is_not_called_damaged(tmp_path: Path, samples: int) -> None:
+    """libav tells a duration below zero for its last packet."""
+    sound = np.random.default_rng(1).uniform(-0.3, 0.3, samples)
+    soundfile.write(tmp_path / "short.ogg", sound, 16_000, format="OGG", subtype="VORBIS")
+    with AudioInput(str(tmp_path / "short.ogg")) as source:
+        heard = sum(map(len, source.blocks()))
+    assert samples <= heard <= samples + 256
