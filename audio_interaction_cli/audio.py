@@ -225,7 +225,7 @@ def _end_s(packet: "Packet[Stream]") -> float:
 
 
 def _duration(packet: "Packet[Stream]") -> int:
-    """In units of the time base. The last one of a short Ogg Vorbis file may be below zero, told as 32 unsigned bits."""
+    """In units of the time base; that of a short Ogg Vorbis file's last packet may be below zero, told unsigned."""
     duration = packet.duration or 0
     return duration - 2**32 if duration >= 2**31 else duration
 

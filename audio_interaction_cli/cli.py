@@ -1,6 +1,8 @@
-"""The commands. Each joins inputs, a conversation and an output; what takes time to import is imported inside."""
+"""The commands that converse: each joins inputs, a conversation and an output.
 
-import sys
+What takes time to import is imported inside. The commands that tell facts are in `facts`.
+"""
+
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import replace
@@ -13,19 +15,12 @@ from audio_interaction_cli import __version__
 from audio_interaction_cli.errors import AudioFileError, UsageError, WindowFullError
 from audio_interaction_cli.output import Output
 from audio_interaction_cli.settings import Settings, read_settings_file, with_settings
-from audio_interaction_cli.sinks import write
 
 if TYPE_CHECKING:
     from audio_interaction_cli.checkpoint import Checkpoint
     from audio_interaction_cli.conversation import Conversation
+    from audio_interaction_cli.engine import Engine
     from audio_interaction_cli.inputs import Source
-
-AsJson = Annotated[
-    bool,
-    typer.Option(
-        "--json/--no-json", envvar="AI_CLI_JSON", show_envvar=False, help="Print a JSON object instead of text."
-    ),
-]
 
 app = typer.Typer(
     name="ai-cli",
@@ -50,7 +45,7 @@ def _common(
     ] = False,
 ) -> None:
     settings = read_settings_file()
-    context.default_map = dict.fromkeys(("run", "interactive", "mic", "info"), settings)
+    context.default_map = dict.fromkeys(("run", "interactive", "mic", "bench", "info"), settings)
 
 
 @app.command()
@@ -204,42 +199,7 @@ def mic(
     raise typer.Exit(output.status)
 
 
-@app.command("devices")
-def devices_(
-    json: AsJson = False,
-) -> None:
-    """List the microphones that there are."""
-    from audio_interaction_cli import microphone
-    from audio_interaction_cli.info import as_json, describe_devices, devices_as_text
-
-    with microphone.hushed():
-        there = microphone.devices()
-        microphone.choose(there, None)  # or the error that there are none
-        facts = describe_devices((device, microphone.accepted_rates_hz(device)) for device in there)
-    write(sys.stdout, as_json(facts) if json else devices_as_text(facts, sys.stdout))
-
-
-@app.command()
-def info(
-    checkpoint: Annotated[
-        str | None,
-        typer.Argument(
-            metavar="CHECKPOINT",
-            envvar="AI_CLI_CHECKPOINT",
-            show_envvar=False,
-            help="Folder, hub id or demo. If not given: the one that would be used.",
-        ),
-    ] = None,
-    json: AsJson = False,
-) -> None:
-    """Show what a checkpoint is, and of the built-in demo also what it understands."""
-    from audio_interaction_cli.info import as_json, as_text, describe
-
-    facts = describe(_found(checkpoint, lambda note: write(sys.stderr, f"note: {note}\n")))
-    write(sys.stdout, as_json(facts) if json else as_text(facts, sys.stdout))
-
-
-def _found(named: str | None, tell: Callable[[str], None]) -> "Checkpoint":
+def found_checkpoint(named: str | None, tell: Callable[[str], None]) -> "Checkpoint":
     """The checkpoint that was named, or the one found; that it is only the demo, people are told."""
     from audio_interaction_cli import checkpoint
 
@@ -249,12 +209,19 @@ def _found(named: str | None, tell: Callable[[str], None]) -> "Checkpoint":
     return found
 
 
+def load_engine(settings: Settings, output: Output, progress: Callable[[int, int], None]) -> "Engine":
+    """The model that the settings choose."""
+    from audio_interaction_cli.engine import Engine
+
+    found = found_checkpoint(settings.checkpoint, output.note)
+    return Engine.load(found, device=settings.device, dtype=settings.dtype, progress=progress)
+
+
 @contextmanager
 def _conversation(settings: Settings, output: Output, *, separate: bool = False) -> Iterator["Conversation"]:
     """A conversation with the model that the settings choose, its events going to `output`."""
     with output.loading() as progress:
         from audio_interaction_cli.conversation import Conversation
-        from audio_interaction_cli.engine import Engine
         from audio_interaction_cli.options import SessionOptions
         from audio_interaction_cli.sampling import Sampling
 
@@ -268,8 +235,7 @@ def _conversation(settings: Settings, output: Output, *, separate: bool = False)
             on_full=settings.on_full,
             max_reply_tokens=settings.max_reply_tokens,
         )
-        found = _found(settings.checkpoint, output.note)
-        engine = Engine.load(found, device=settings.device, dtype=settings.dtype, progress=progress)
+        engine = load_engine(settings, output, progress)
     conversation = Conversation(engine, options, output.emit, separate=separate, tail_silence_s=settings.tail_silence)
     output.open_transcript()
     with conversation:

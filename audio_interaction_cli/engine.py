@@ -61,8 +61,10 @@ class Engine:
                 f"the language model takes {lm_config.n_embd}",
                 "the two configurations are not of the same model",
             )
-        place = _device(device)
-        number = _dtype(dtype, place, sum(parameter.numel() for parameter in (*tower.parameters(), *lm.parameters())))
+        place = choose_device(device)
+        number = choose_dtype(
+            dtype, place, sum(parameter.numel() for parameter in (*tower.parameters(), *lm.parameters()))
+        )
         tokenizer = TextTokenizer(checkpoint.tokenizer)
 
         # The tower first: its file is mapped as a whole, which costs least while little else is resident.
@@ -92,7 +94,8 @@ class Engine:
         return next(name for name, dtype in DTYPES.items() if dtype is self.dtype)
 
 
-def _device(name: str) -> torch.device:
+def choose_device(name: str) -> torch.device:
+    """auto, cpu, cuda, cuda:N or mps as a device; UsageError if it is not there."""
     available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
     if name == "auto":
         return torch.device(next(kind for kind, there in available.items() if there))
@@ -104,7 +107,8 @@ def _device(name: str) -> torch.device:
     return torch.device(name)
 
 
-def _dtype(name: str, device: torch.device, parameters: int) -> torch.dtype:
+def choose_dtype(name: str, device: torch.device, parameters: int) -> torch.dtype:
+    """The number format of that name; auto is what the device does fastest for a model of so many parameters."""
     if name != "auto":
         if name not in DTYPES:
             raise UsageError(f"unknown dtype {name}", f"use auto, {', '.join(DTYPES)}")

@@ -130,6 +130,11 @@ def devices_as_text(facts: Mapping[str, Any], stream: TextIO) -> str:
     return _printed(lambda screen: _device_table(facts["devices"], screen), stream)
 
 
+def bench_as_text(figures: Mapping[str, Any], stream: TextIO) -> str:
+    """What `bench` measured as a table, like `as_text`."""
+    return _printed(lambda screen: _bench_tables(figures, screen), stream)
+
+
 def _printed(draw: Callable[[Screen], RenderableType], stream: TextIO) -> str:
     console = Console(file=stream, width=None if stream.isatty() else UNWRAPPED_COLUMNS)
     with console.capture() as capture:
@@ -171,6 +176,26 @@ def _drawn(facts: Mapping[str, Any], screen: Screen) -> RenderableType:
     heard = [(sound["name"], sound) for sound in understands["sounds"]]
     tables = [_replies("you say", said, screen), _replies("it hears", heard, screen)]
     return Group(grid, *(Padding(table, (1, 0, 0, 0), expand=False) for table in tables))
+
+
+def _bench_tables(figures: Mapping[str, Any], screen: Screen) -> RenderableType:
+    facts = (figures["checkpoint"], figures["machine"], f"{figures['threads']} threads", figures["device"],
+             figures["dtype"], f"torch {figures['torch']}")  # fmt: skip
+    memory = figures["peak_memory_bytes"]
+    loaded = [f"loaded in {figures['load_s']:.1f} s", f"weights {_amount(figures['weights_bytes'], 'GB', 'MB', 'kB')}"]
+    loaded += [f"peak memory {_amount(memory, 'GB', 'MB', 'kB')}"] if memory else []
+    columns = ("behind positions", "chunk ms", "mel", "tower", "language model", "reply token ms")
+    table = Table(*columns, box=None, header_style="bold")
+    for position, times in figures["positions"].items():
+        row = (times[name] for name in ("step_ms", "mel_ms", "tower_ms", "lm_ms", "decode_ms"))
+        table.add_row(position, *(f"{ms:.2f}" for ms in row))
+    floor, ratios, offline = figures["floor"], figures["ratios"], figures["offline"]
+    table.add_row("floor", f"{floor['step_ms']:.2f}", "", "", "", f"{floor['decode_ms']:.2f}", style="dim")
+    told = ", ".join(f"{name.replace('_', ' ')} {value:.2f}" for name, value in ratios.items())
+    file = f"a silent file: real-time factor {offline['speculative_rtf']:.3g}"
+    file += f", chunk by chunk {offline['sequential_rtf']:.3g}"
+    dot = screen.glyphs.dot
+    return Group(*map(Text, (dot.join(facts), dot.join(loaded))), Padding(table, (1, 0)), Text(told), Text(file))
 
 
 def _shape(part: Mapping[str, Any]) -> str:

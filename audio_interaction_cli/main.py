@@ -7,11 +7,14 @@ import traceback
 
 import typer
 
+from audio_interaction_cli import facts
 from audio_interaction_cli.cli import app
 from audio_interaction_cli.errors import AiCliError, ExitCode, UsageError
 from audio_interaction_cli.events import Failure
 from audio_interaction_cli.jsonl import JsonLines
 from audio_interaction_cli.output import abandon_stdout, write_error
+
+__all__ = ["app", "facts", "main"]  # importing `facts` adds its commands
 
 
 def main() -> None:

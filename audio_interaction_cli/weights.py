@@ -25,7 +25,7 @@ OtherName = Callable[[str], tuple[str, torch.Tensor] | None]
 """A parameter's other name in a file, and the row order that brings it into the module's."""
 
 
-def _materialise(module: nn.Module, device: torch.device) -> Mapping[str, torch.Tensor]:
+def materialise(module: nn.Module, device: torch.device) -> Mapping[str, torch.Tensor]:
     """Give a module made on the meta device its (uninitialised) memory, and return its parameters."""
     with enough_memory(size_bytes(module), device):
         module.to_empty(device=device)
@@ -75,7 +75,7 @@ def load_safetensors(
         if not header.dtype.startswith(("F", "BF")):
             raise _not_floating(name, header.dtype)
 
-    parameters = _materialise(module, device)
+    parameters = materialise(module, device)
     total = size_bytes(module)
 
     def read(name: str) -> int:
@@ -110,7 +110,7 @@ def load_tower(
     needed = module.state_dict().keys()
     shapes = {name: tuple(state[name].shape) for name in needed if name in state}
     _check(module, shapes, strangers=sorted(state.keys() - needed))
-    parameters = _materialise(module, device)
+    parameters = materialise(module, device)
     total = size_bytes(module)
     done = 0
     for name, parameter in parameters.items():

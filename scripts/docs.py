@@ -54,7 +54,7 @@ of audio since the session began. New fields may be added.
 
 def cli_page() -> str:
     """docs/cli.md"""
-    command = [sys.executable, "-m", "typer", "audio_interaction_cli.cli", "utils", "docs", "--name", "ai-cli"]
+    command = [sys.executable, "-m", "typer", "audio_interaction_cli.main", "utils", "docs", "--name", "ai-cli"]
     commands = subprocess.run(command, check=True, capture_output=True, text=True).stdout
     _, _, usage = commands.partition("\n\n")  # its own title goes
     statuses = "".join(f"| {int(code)} | {meaning} |\n" for code, meaning in MEANINGS.items())

@@ -79,7 +79,7 @@ def test_help_loads_nothing_heavy() -> None:
     heavy = ["torch", "transformers", "av", "numpy", "huggingface_hub", "prompt_toolkit", "whisper", "sounddevice"]
     for arguments in (["--help"], ["run", "--help"], ["mic", "--help"], ["--version"]):
         code = (
-            "import sys\nfrom audio_interaction_cli.cli import app\n"
+            "import sys\nfrom audio_interaction_cli.main import app\n"
             f"app({arguments}, standalone_mode=False)\n"
             f"sys.exit(', '.join(set({heavy}) & sys.modules.keys()) or 0)"
         )

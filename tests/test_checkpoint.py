@@ -16,7 +16,7 @@ import yaml
 from safetensors.torch import load_file, save_file
 
 from audio_interaction_cli import checkpoint
-from audio_interaction_cli.engine import Engine, _dtype
+from audio_interaction_cli.engine import Engine, choose_dtype
 from audio_interaction_cli.errors import CheckpointError, OutOfMemoryError, UsageError
 from audio_interaction_cli.lm import LmConfig, _rows_from_interleaved
 from audio_interaction_cli.weights import enough_memory
@@ -375,11 +375,11 @@ def test_auto_dtype(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(
             "torch.cuda.get_device_capability", lambda device, c=capability: c if device == cuda else None
         )
-        assert _dtype("auto", cuda, 10**9) is expected
-    assert _dtype("auto", CPU, 10**7) is torch.float32
-    assert _dtype("auto", CPU, 10**9) in (torch.bfloat16, torch.float32)
+        assert choose_dtype("auto", cuda, 10**9) is expected
+    assert choose_dtype("auto", CPU, 10**7) is torch.float32
+    assert choose_dtype("auto", CPU, 10**9) in (torch.bfloat16, torch.float32)
     monkeypatch.setattr("torch.backends.mkldnn.is_available", lambda: False)
-    assert _dtype("auto", CPU, 10**9) is torch.float32
+    assert choose_dtype("auto", CPU, 10**9) is torch.float32
 
 
 def test_loading_tells_its_progress(original: Path) -> None:

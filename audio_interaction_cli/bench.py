@@ -1,0 +1,231 @@
+"""How fast the model is on this machine, and how fast it could be at most.
+
+The floor is the same matrix products with the same weights and nothing else, timed in turns with the real thing in
+the same run, for machines are noisy: the ratio is what tells. Knows nothing of how the figures are shown.
+"""
+
+import math
+import platform
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from statistics import median
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from audio_interaction_cli.conversation import peak_memory_bytes
+from audio_interaction_cli.engine import Engine, choose_device, choose_dtype
+from audio_interaction_cli.errors import UsageError
+from audio_interaction_cli.lm import Cache, LanguageModel, LmConfig
+from audio_interaction_cli.mel import LiveMel
+from audio_interaction_cli.options import SessionOptions
+from audio_interaction_cli.protocol import CHUNK_COLUMNS, CHUNK_POSITIONS, CHUNK_S, CHUNK_SAMPLES, PUBLISHED_TOKEN_IDS
+from audio_interaction_cli.session import Session
+from audio_interaction_cli.text import TextTokenizer
+from audio_interaction_cli.tower import Tower, read_config
+from audio_interaction_cli.weights import materialise, size_bytes
+
+POSITIONS = (64, 1_000, 3_900)
+REPEATS = 7
+OFFLINE_CHUNKS = 32
+NEVER_SPEAKS = -1_000.0  # eagerness
+
+# The published model: 36 layers of Qwen2.5-3B, and the audio tower of Qwen2.5-Omni-3B.
+LM_3B: dict[str, Any] = {
+    "n_layer": 36, "n_embd": 2048, "n_head": 16, "n_query_groups": 2, "head_size": 128, "intermediate_size": 11_008,
+    "padded_vocab_size": 151_936, "block_size": 4_096, "norm_eps": 1e-6, "rope_base": 1e6,
+}  # fmt: skip
+TOWER_3B: dict[str, Any] = {
+    "num_mel_bins": 128, "d_model": 1280, "encoder_layers": 32, "encoder_attention_heads": 20, "encoder_ffn_dim": 5120,
+    "output_dim": 2048, "activation_function": "gelu", "scale_embedding": False,
+}  # fmt: skip
+SHAPES = {"3b": (LM_3B, TOWER_3B)}
+
+
+class _NoText(TextTokenizer):
+    """Of a model that has learnt nothing: every id is text, and there is none to be written."""
+
+    def __init__(self, size: int) -> None:
+        self._size = size
+
+    def encode(self, text: str) -> list[int]:
+        return list(text.encode())
+
+    def text_ids(self) -> list[int]:
+        return list(range(self._size))
+
+
+def synthetic(shape: str, device: str = "auto", dtype: str = "auto") -> Engine:
+    """An engine with random weights of the full shapes, made in memory. UsageError for an unknown shape."""
+    if shape not in SHAPES:
+        raise UsageError(f"unknown shape {shape}", f"use {', '.join(SHAPES)}")
+    lm_shape, tower_shape = SHAPES[shape]
+    place = choose_device(device)
+    with torch.device("meta"):
+        tower, lm = Tower(read_config(tower_shape)), LanguageModel(LmConfig.read(lm_shape))
+    parameters = sum(p.numel() for p in (*tower.parameters(), *lm.parameters()))
+    number = choose_dtype(dtype, place, parameters)
+    generator = torch.Generator().manual_seed(1)
+    noise = torch.randn(1 << 20, generator=generator)
+    for module in (tower, lm):
+        for name, tensor in materialise(module.to(number), place).items():
+            _fill(tensor, 1.0 if "norm" in name or "ln_" in name else noise.to(place, number))
+    tokenizer = _NoText(lm.config.padded_vocab_size)
+    return Engine(f"synthetic {shape}", place, number, tower, lm, tokenizer, PUBLISHED_TOKEN_IDS, "Be brief.")
+
+
+def _fill(tensor: torch.Tensor, values: "torch.Tensor | float") -> None:
+    if isinstance(values, float):
+        tensor.fill_(values)
+        return
+    flat, scale = tensor.view(-1), 0.6 / math.sqrt(tensor.shape[-1])
+    for start in range(0, len(flat), len(values)):
+        part = flat[start : start + len(values)]
+        torch.mul(values[: len(part)], scale, out=part)
+
+
+@dataclass(frozen=True, slots=True)
+class Timed:
+    """Milliseconds, medians of a few runs."""
+
+    mel_ms: float
+    tower_ms: float
+    lm_ms: float
+    decode_ms: float
+    step_floor_ms: float
+    decode_floor_ms: float
+
+    @property
+    def step_ms(self) -> float:
+        """A live chunk, from samples to decision."""
+        return self.mel_ms + self.tower_ms + self.lm_ms
+
+
+@torch.inference_mode()
+def at_position(engine: Engine, position: int, repeats: int = REPEATS) -> Timed:
+    """Steps behind so many positions, and their floors, in turns."""
+    lm, config, weight = engine.lm, engine.lm.config, engine.tower.proj.weight
+    cache = Cache(config, position + CHUNK_POSITIONS, engine.device, engine.dtype)
+    cache.keys.normal_()
+    cache.values.normal_()
+    cache.length = position
+    live, ids = LiveMel(), [engine.token_ids.keep_silence, engine.token_ids.text_begin]
+    samples = np.random.default_rng(1).uniform(-0.1, 0.1, (1, CHUNK_SAMPLES)).astype(np.float32)
+    mel = live.push(samples).to(weight)
+    chunk = torch.randn(CHUNK_POSITIONS, config.n_embd, device=engine.device).to(engine.dtype)
+    chunk_floor = _multiplying(engine, CHUNK_POSITIONS, head=False)
+    token_floor = _multiplying(engine, 1, head=True)
+
+    def listen() -> None:
+        lm.logits(lm(chunk, cache)[-1], ids).cpu()
+        cache.crop(position)
+
+    def decode() -> None:
+        lm.logits(lm(lm.embed([1]), cache)[-1]).cpu()
+        cache.crop(position)
+
+    works: list[Callable[[], object]] = [
+        lambda: live.push(samples), lambda: engine.tower(mel), listen, decode, chunk_floor, token_floor,
+    ]  # fmt: skip
+    times_ms: list[list[float]] = [[] for _ in works]
+    for turn in range(repeats + 1):
+        for work, times in zip(works, times_ms, strict=True):
+            took_ms = _timed_ms(work, engine.device)
+            if turn:  # the first warms up
+                times.append(took_ms)
+    return Timed(*map(median, times_ms))
+
+
+def _timed_ms(work: Callable[[], object], device: torch.device) -> float:
+    began = time.perf_counter()
+    work()
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return (time.perf_counter() - began) * 1000
+
+
+def products(engine: Engine, rows: int, *, head: bool) -> list[tuple[torch.Tensor, int]]:
+    """The matrices of one pass and how many rows each is multiplied with; of a whole chunk the tower's as well."""
+    work = [(m.weight, rows) for m in engine.lm.transformer.modules() if isinstance(m, nn.Linear)]
+    if head:
+        work.append((engine.lm.lm_head.weight, 1))
+    if rows == CHUNK_POSITIONS:
+        work += [(m.weight, CHUNK_COLUMNS // 2) for m in engine.tower.modules() if isinstance(m, nn.Linear)]
+        convolutions = (engine.tower.conv1, CHUNK_COLUMNS), (engine.tower.conv2, CHUNK_COLUMNS // 2)
+        work += [(m.weight.flatten(1), columns) for m, columns in convolutions]
+    return work
+
+
+def _multiplying(engine: Engine, rows: int, *, head: bool) -> Callable[[], None]:
+    work = products(engine, rows, head=head)
+    shapes = {(n, weight.shape[1]) for weight, n in work}
+    inputs = {shape: torch.randn(shape, device=engine.device).to(engine.dtype) for shape in shapes}
+
+    def multiply() -> None:
+        for weight, n in work:
+            F.linear(inputs[n, weight.shape[1]], weight)
+
+    return multiply
+
+
+def offline_rtf(engine: Engine, lookahead_chunks: int, chunks: int = OFFLINE_CHUNKS) -> float:
+    """Seconds of work for a second of a silent file."""
+    session = Session(engine, SessionOptions(eagerness=NEVER_SPEAKS, lookahead_chunks=lookahead_chunks))
+    samples = np.random.default_rng(2).uniform(-0.01, 0.01, chunks * CHUNK_SAMPLES).astype(np.float32)
+    began = time.perf_counter()
+    for _ in session.feed(samples):
+        pass
+    return (time.perf_counter() - began) / (chunks * CHUNK_S)
+
+
+def measure(
+    engine: Engine, load_s: float, positions: Sequence[int], progress: Callable[[str], object] = lambda _what: None
+) -> dict[str, Any]:
+    """All figures, ready for JSON. Positions beyond the model's window are left out."""
+    fitting = [n for n in positions if n + CHUNK_POSITIONS <= engine.lm.config.block_size]
+    if not fitting:
+        raise UsageError(f"this model's window has only {engine.lm.config.block_size} positions")
+    timed: dict[int, Timed] = {}
+    for position in fitting:
+        progress(f"position {position}")
+        timed[position] = at_position(engine, position)
+    middle = timed[1_000] if 1_000 in timed else timed[fitting[-1]]
+    progress("a silent file, chunk by chunk")
+    sequential = offline_rtf(engine, 1)
+    progress("a silent file, several chunks at once")
+    speculative = offline_rtf(engine, SessionOptions().lookahead_chunks)
+    first, last = timed[fitting[0]], timed[fitting[-1]]
+    return {
+        "schema": 1,
+        "machine": f"{platform.system()} {platform.machine()}, {torch.backends.cpu.get_cpu_capability()}",
+        "checkpoint": engine.name,
+        "device": str(engine.device),
+        "threads": torch.get_num_threads(),
+        "torch": torch.__version__,
+        "dtype": engine.dtype_name,
+        "quantize": "none",
+        "load_s": round(load_s, 3),
+        "peak_memory_bytes": peak_memory_bytes(),
+        "weights_bytes": size_bytes(engine.tower) + size_bytes(engine.lm),
+        "positions": {
+            str(position): {
+                name: round(getattr(t, name), 3) for name in ("step_ms", "mel_ms", "tower_ms", "lm_ms", "decode_ms")
+            }
+            for position, t in timed.items()
+        },
+        "floor": {"step_ms": round(middle.step_floor_ms, 3), "decode_ms": round(middle.decode_floor_ms, 3)},
+        "ratios": {
+            "step_to_floor": round(middle.step_ms / middle.step_floor_ms, 3),
+            "decode_to_floor": round(middle.decode_ms / middle.decode_floor_ms, 3),
+            f"step_{fitting[-1]}_to_{fitting[0]}": round(last.step_ms / first.step_ms, 3),
+        },
+        "offline": {
+            "sequential_rtf": round(sequential, 4),
+            "speculative_rtf": round(speculative, 4),
+            "speedup": round(sequential / speculative, 3),
+        },
+    }

@@ -1,0 +1,62 @@
+import json
+
+import pytest
+import torch
+
+from audio_interaction_cli import bench
+from audio_interaction_cli.engine import Engine
+from audio_interaction_cli.errors import UsageError
+from tests.conftest import Ai
+
+
+def test_the_last_line_is_one_object_with_everything(ai: Ai) -> None:
+    done = ai("bench", "--positions", "16,64")
+    assert done.status == 0
+    table, _, last = done.out.rstrip("\n").rpartition("\n")
+    figures = json.loads(last)
+    assert figures["schema"] == 1
+    assert (figures["device"], figures["dtype"], figures["quantize"]) == ("cpu", "float32", "none")
+    assert list(figures["positions"]) == ["16", "64"]
+    for times in figures["positions"].values():
+        parts_ms = times["mel_ms"] + times["tower_ms"] + times["lm_ms"]
+        assert times["step_ms"] == pytest.approx(parts_ms, abs=0.01)
+        assert min(times.values()) > 0
+    assert figures["ratios"].keys() == {"step_to_floor", "decode_to_floor", "step_64_to_16"}
+    assert figures["offline"]["speedup"] == pytest.approx(
+        figures["offline"]["sequential_rtf"] / figures["offline"]["speculative_rtf"], rel=0.01
+    )
+    assert "behind positions" in table
+    assert ai("bench", "--positions", "16", "--json").out.count("\n") == 1
+
+
+def test_impossible_positions_are_refused(ai: Ai) -> None:
+    for positions in ("", "64,", "a", "0", "-1", "1e3"):
+        assert ai("bench", f"--positions={positions}").status == 2
+    assert "window has only" in ai("bench", "--positions", "1000000").err
+
+
+def test_the_floor_holds_every_weight_once(engine: Engine) -> None:
+    """Its products read what a step reads: all matrices of the layers, of the tower, and for a token of the head."""
+    read = bench.products(engine, 13, head=False)
+    layers = [p for name, p in engine.lm.transformer.h.named_parameters() if p.ndim == 2]
+    tower = [p for p in engine.tower.parameters() if p.ndim > 1]
+    assert sum(weight.numel() for weight, _ in read) == sum(p.numel() for p in (*layers, *tower))
+    one = bench.products(engine, 1, head=True)
+    assert sum(weight.numel() for weight, _ in one) == sum(p.numel() for p in (*layers, engine.lm.lm_head.weight))
+    assert {rows for _, rows in one} == {1}
+
+
+def test_unknown_shapes_are_refused() -> None:
+    with pytest.raises(UsageError, match="unknown shape 4b"):
+        bench.synthetic("4b")
+
+
+def test_a_synthetic_model_computes(monkeypatch: pytest.MonkeyPatch) -> None:
+    small = {**bench.LM_3B, "n_layer": 2, "n_embd": 64, "intermediate_size": 96, "n_head": 4, "head_size": 16}
+    tower = {**bench.TOWER_3B, "d_model": 40, "encoder_layers": 1, "encoder_ffn_dim": 64, "output_dim": 64}
+    monkeypatch.setitem(bench.SHAPES, "small", (small, tower))
+    engine = bench.synthetic("small", "cpu", "float32")
+    assert all(torch.isfinite(p).all() for p in (*engine.lm.parameters(), *engine.tower.parameters()))
+    figures = bench.measure(engine, 0.0, [64, 3_900])
+    assert list(figures["positions"]) == ["64", "3900"]
+    assert figures["weights_bytes"] == sum(p.nbytes for p in (*engine.lm.parameters(), *engine.tower.parameters()))
