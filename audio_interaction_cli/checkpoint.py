@@ -19,7 +19,7 @@ from audio_interaction_cli.errors import CheckpointError
 from audio_interaction_cli.protocol import PUBLISHED_TOKEN_IDS, SYSTEM_PROMPT, TokenIds
 
 HUB_IDS = ("zhifeixie/Audio-Interaction", "zhifeixie/AudioInteraction", "zhifeixie/AudioInteraction-2M")
-DOWNLOAD = f"hf download {HUB_IDS[0]} --local-dir checkpoints"
+DOWNLOAD = "ai-cli download"
 LOCAL_FOLDER = Path("checkpoints")
 DEMO = "demo"
 DEMO_FOLDER = Path(__file__).parent / "demo"
@@ -67,7 +67,7 @@ def find(named: str | None) -> Checkpoint:
     ./demo). A named checkpoint is never replaced by another. CheckpointError if the one found is not usable.
     """
     if named is not None:
-        return read(_demo_folder() if named == DEMO else _named_folder(named), named)
+        return read(folder_of(named), named)
     if os.path.exists(LOCAL_FOLDER / LM_CONFIG):
         return read(LOCAL_FOLDER, str(LOCAL_FOLDER))
     for hub_id in HUB_IDS:
@@ -79,6 +79,11 @@ def find(named: str | None) -> Checkpoint:
 def samples() -> Path:
     """The folder of recordings that come with the built-in demo."""
     return _demo_folder() / "samples"
+
+
+def folder_of(named: str) -> Path:
+    """The folder that a name stands for; CheckpointError if there is none."""
+    return _demo_folder() if named == DEMO else _named_folder(named)
 
 
 def _demo_folder() -> Path:
@@ -101,7 +106,7 @@ def _named_folder(named: str) -> Path:
         if cached := _cached_folder(named):
             return cached
         raise CheckpointError(
-            f"{named} is neither a folder nor in the hub cache", f"fetch it first: hf download {named}"
+            f"{named} is neither a folder nor in the hub cache", f"fetch it first: ai-cli download {named}"
         )
     raise CheckpointError(f"there is no checkpoint folder {named}", "check the path given with --checkpoint")
 

@@ -10,7 +10,14 @@ from threading import RLock, Thread
 from rich.console import Console, RenderableType
 from rich.control import Control
 from rich.live import Live
-from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    Progress,
+    TextColumn,
+    TimeRemainingColumn,
+    TransferSpeedColumn,
+)
 from rich.segment import ControlType
 
 from audio_interaction_cli.drawing import curious, lasting, noted, render, wrapped_rows
@@ -18,7 +25,7 @@ from audio_interaction_cli.events import ChunkDecided, Event, RoundStarted, Summ
 from audio_interaction_cli.screen import Screen
 from audio_interaction_cli.view import Input, View, update
 
-REDRAWS_PER_S = 15
+REDRAWS_PER_S = 10
 
 
 def is_live(console: Console) -> bool:
@@ -128,6 +135,15 @@ class LiveDisplay:
 def reflows() -> bool:
     """Whether a terminal that becomes narrower wraps what it shows; the old ones cut it."""
     return "XTERM_VERSION" not in os.environ and os.environ.get("TERM") != "linux"
+
+
+@contextmanager
+def transfer_bar(console: Console) -> Iterator[Callable[[int, int], None]]:
+    """A callback (bytes there, bytes in all) that draws a bar with rate and time left."""
+    columns = (BarColumn(bar_width=None), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, transient=True, redirect_stdout=False, expand=True) as progress:
+        task = progress.add_task("", total=None)
+        yield lambda done_bytes, total_bytes: progress.update(task, completed=done_bytes, total=total_bytes)
 
 
 @contextmanager

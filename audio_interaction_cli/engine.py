@@ -9,14 +9,14 @@ from functools import cached_property
 
 import torch
 
-from audio_interaction_cli.checkpoint import Checkpoint
+from audio_interaction_cli.checkpoint import Checkpoint, TensorHeader, headers
 from audio_interaction_cli.errors import CheckpointError, UsageError
 from audio_interaction_cli.lm import TENSOR_PREFIXES, LanguageModel, LmConfig
 from audio_interaction_cli.protocol import TokenIds
 from audio_interaction_cli.text import TextTokenizer
 from audio_interaction_cli.tower import TRAINING_ONLY, Tower, read_config
 from audio_interaction_cli.turns import Grammar, State
-from audio_interaction_cli.weights import Progress, load_safetensors, load_tower, size_bytes
+from audio_interaction_cli.weights import Progress, check_headers, load_safetensors, load_tower, size_bytes
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 SMALL_PARAMETERS = 100_000_000  # below this, float32 is no slower on a CPU and exact
@@ -52,15 +52,7 @@ class Engine:
         Raises CheckpointError for weights that do not fit their configuration, UsageError for a device
         that is not there, OutOfMemoryError if the weights do not fit.
         """
-        with torch.device("meta"):
-            tower = Tower(tower_config := read_config(checkpoint.tower_config))
-            lm = LanguageModel(lm_config := LmConfig.read(checkpoint.lm_config))
-        if tower_config.output_dim != lm_config.n_embd:
-            raise CheckpointError(
-                f"the audio tower gives {tower_config.output_dim} values a frame, "
-                f"the language model takes {lm_config.n_embd}",
-                "the two configurations are not of the same model",
-            )
+        tower, lm = _without_weights(checkpoint)
         place = choose_device(device)
         number = choose_dtype(
             dtype, place, sum(parameter.numel() for parameter in (*tower.parameters(), *lm.parameters()))
@@ -72,8 +64,9 @@ class Engine:
         lm.to(number)
         tower_bytes, total_bytes = size_bytes(tower), size_bytes(tower) + size_bytes(lm)
         load_tower(tower, place, checkpoint.tower_weights, TRAINING_ONLY, lambda done, _: progress(done, total_bytes))
-        tensors = {k: v for k, v in checkpoint.lm_tensors.items() if k.startswith(TENSOR_PREFIXES)}
-        load_safetensors(lm, place, tensors, lambda done, _: progress(tower_bytes + done, total_bytes), lm.other_name)
+        load_safetensors(
+            lm, place, _of_lm(checkpoint), lambda done, _: progress(tower_bytes + done, total_bytes), lm.other_name
+        )
         ids, prompt = checkpoint.token_ids, checkpoint.system_prompt
         return cls(checkpoint.name, place, number, tower, lm, tokenizer, ids, prompt)
 
@@ -92,6 +85,36 @@ class Engine:
     def dtype_name(self) -> str:
         """The number format as the command line calls it."""
         return next(name for name, dtype in DTYPES.items() if dtype is self.dtype)
+
+
+def check(checkpoint: Checkpoint) -> None:
+    """Compare names, shapes and types of all tensors with the configuration, without reading a weight.
+
+    CheckpointError for what does not fit. A pickled tower does not say what it holds before it is read.
+    """
+    tower, lm = _without_weights(checkpoint)
+    check_headers(lm, _of_lm(checkpoint), lm.other_name)
+    if checkpoint.tower_weights.suffix == ".safetensors":
+        of_tower = headers(checkpoint.tower_weights)
+        check_headers(tower, {k: v for k, v in of_tower.items() if not k.startswith(TRAINING_ONLY)})
+    TextTokenizer(checkpoint.tokenizer)
+
+
+def _without_weights(checkpoint: Checkpoint) -> tuple[Tower, LanguageModel]:
+    with torch.device("meta"):
+        tower = Tower(tower_config := read_config(checkpoint.tower_config))
+        lm = LanguageModel(lm_config := LmConfig.read(checkpoint.lm_config))
+    if tower_config.output_dim != lm_config.n_embd:
+        raise CheckpointError(
+            f"the audio tower gives {tower_config.output_dim} values a frame, "
+            f"the language model takes {lm_config.n_embd}",
+            "the two configurations are not of the same model",
+        )
+    return tower, lm
+
+
+def _of_lm(checkpoint: Checkpoint) -> dict[str, TensorHeader]:
+    return {name: header for name, header in checkpoint.lm_tensors.items() if name.startswith(TENSOR_PREFIXES)}
 
 
 def choose_device(name: str) -> torch.device:

@@ -57,5 +57,14 @@ class AudioFileError(AiCliError):
     """An audio file cannot be read, or not to its end."""
 
 
+class DownloadError(AiCliError):
+    """A checkpoint cannot be fetched, or what was fetched is not what the hub has."""
+
+    def __init__(self, message: str, hint: str | None = None, *, passing: bool = False) -> None:
+        super().__init__(message, hint)
+        self.passing = passing
+        """Trying again may help."""
+
+
 class WindowFullError(AiCliError):
     """The session's window of positions is full and it was asked to stop there."""

@@ -1,16 +1,23 @@
 """The commands that tell facts: which microphones there are, what a checkpoint is, how fast it is here."""
 
+import os
 import sys
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from audio_interaction_cli.checkpoint import HUB_IDS, LOCAL_FOLDER
 from audio_interaction_cli.cli import app, found_checkpoint, load_engine
-from audio_interaction_cli.errors import UsageError
+from audio_interaction_cli.errors import ExitCode, UsageError
 from audio_interaction_cli.output import Output
 from audio_interaction_cli.settings import Settings, with_settings
 from audio_interaction_cli.sinks import write
+
+DEFAULT_NAMES = (*HUB_IDS, str(LOCAL_FOLDER))  # what the other commands find by themselves
 
 AsJson = Annotated[
     bool,
@@ -86,3 +93,74 @@ def info(
 
     facts = describe(found_checkpoint(checkpoint, lambda note: write(sys.stderr, f"note: {note}\n")))
     write(sys.stdout, as_json(facts) if json else as_text(facts, sys.stdout))
+
+
+@contextmanager
+def transfer_progress(quiet: bool) -> Iterator[Callable[[int, int], object]]:
+    """A callback (bytes there, bytes in all) that shows rate and time left on a terminal."""
+    from rich.console import Console
+
+    from audio_interaction_cli.display import is_live, transfer_bar
+
+    console = Console(stderr=True)
+    if quiet or not is_live(console):
+        yield lambda _done, _total: None
+    else:
+        with transfer_bar(console) as show:
+            yield show
+
+
+@app.command()
+def download(
+    hub_id: Annotated[str, typer.Argument(metavar="HUB-ID", help="The checkpoint's name on the hub.")] = HUB_IDS[0],
+    local_dir: Annotated[
+        Path | None,
+        typer.Option("--local-dir", metavar="FOLDER", help="Put it there instead of into the hub cache."),
+    ] = None,
+    revision: Annotated[str | None, typer.Option("--revision", help="A branch, tag or commit of it.")] = None,
+    token: Annotated[str | None, typer.Option("--token", help="For what is not public; else HF_TOKEN.")] = None,
+    include: Annotated[list[str] | None, typer.Option("--include", help="Only files like this; repeatable.")] = None,
+    exclude: Annotated[list[str] | None, typer.Option("--exclude", help="No files like this; repeatable.")] = None,
+    force_download: Annotated[bool, typer.Option("--force-download", help="Also what is here already.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what would be fetched.")] = False,
+    verify: Annotated[bool, typer.Option("--verify", help="Only check what is here against the hub.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Only errors, and where it is.")] = False,
+) -> None:
+    """Fetch the checkpoint: resumes where it was cut, checks every file, and says what to do next."""
+    from audio_interaction_cli import checkpoint
+    from audio_interaction_cli.engine import check
+    from audio_interaction_cli.hub import Download, size
+
+    wanted = Download(
+        hub_id=hub_id, revision=revision, local_dir=local_dir, token=token, include=include or (),
+        exclude=exclude or (), force=force_download,
+    )  # fmt: skip
+
+    def tell(text: str) -> None:
+        if not quiet:
+            write(sys.stderr, f"{text}\n")
+
+    if not verify:
+        files = wanted.plan()
+        missing = sum(file.size_bytes for file in files if not file.here)
+        if dry_run:
+            for file in files:
+                write(sys.stdout, f"{size(file.size_bytes):>9}  {'here' if file.here else '    '}  {file.name}\n")
+        tell(f"{len(files)} files, {size(sum(file.size_bytes for file in files))}; "
+             f"to fetch: {size(missing)}, free: {size(wanted.free_bytes)}")  # fmt: skip
+        if dry_run:
+            return
+        try:
+            with transfer_progress(quiet) as progress:
+                wanted.fetch(files, progress)
+        except KeyboardInterrupt:
+            tell("stopped; run the same again, and it goes on where it was")
+            sys.stdout.flush()
+            os._exit(ExitCode.INTERRUPTED)  # for at its usual end Python would wait for the files begun
+    tell("checking every file against the hub")
+    wanted.verify()
+    name = str(local_dir) if local_dir else hub_id
+    if not (include or exclude):
+        check(checkpoint.find(name))
+    tell(f"{name} is whole; next: ai-cli mic" + ("" if name in DEFAULT_NAMES else f" --checkpoint {name}"))
+    write(sys.stdout, f"{checkpoint.folder_of(name)}\n")

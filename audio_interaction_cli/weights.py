@@ -64,17 +64,7 @@ def load_safetensors(
 
     CheckpointError if they are not what it needs, OutOfMemoryError if the device cannot hold it.
     """
-    plan: dict[str, tuple[str, torch.Tensor | None]] = {}
-    for name in module.state_dict():
-        other = other_name(name)
-        plan[name] = other if other and name not in tensors and other[0] in tensors else (name, None)
-    sources = {source for source, _ in plan.values()}
-    shapes = {name: tensors[source].shape for name, (source, _) in plan.items() if source in tensors}
-    _check(module, shapes, strangers=sorted(tensors.keys() - sources))
-    for name, header in tensors.items():
-        if not header.dtype.startswith(("F", "BF")):
-            raise _not_floating(name, header.dtype)
-
+    plan = check_headers(module, tensors, other_name)
     parameters = materialise(module, device)
     total = size_bytes(module)
 
@@ -97,6 +87,26 @@ def load_safetensors(
             progress(done, total)
     finally:
         pool.shutdown(cancel_futures=True)  # an interruption does not wait for the rest
+
+
+def check_headers(
+    module: nn.Module, tensors: Mapping[str, TensorHeader], other_name: OtherName = lambda _: None
+) -> dict[str, tuple[str, torch.Tensor | None]]:
+    """Where each parameter of `module` is found, and the row order that it needs; reads no weights.
+
+    CheckpointError if the tensors are not what the module needs.
+    """
+    plan: dict[str, tuple[str, torch.Tensor | None]] = {}
+    for name in module.state_dict():
+        other = other_name(name)
+        plan[name] = other if other and name not in tensors and other[0] in tensors else (name, None)
+    sources = {source for source, _ in plan.values()}
+    shapes = {name: tensors[source].shape for name, (source, _) in plan.items() if source in tensors}
+    _check(module, shapes, strangers=sorted(tensors.keys() - sources))
+    for name, header in tensors.items():
+        if not header.dtype.startswith(("F", "BF")):
+            raise _not_floating(name, header.dtype)
+    return plan
 
 
 def load_tower(

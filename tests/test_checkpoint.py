@@ -324,7 +324,7 @@ def test_order_of_search(nowhere: Path, original: Path, demo_folder: Path, monke
     for named in (None, "demo"):
         with pytest.raises(CheckpointError, match="demo is missing from this installation") as caught:
             checkpoint.find(named)
-        assert "hf download" in (caught.value.hint or "")
+        assert "ai-cli download" in (caught.value.hint or "")
     monkeypatch.setattr(checkpoint, "DEMO_FOLDER", demo_folder)
     assert checkpoint.find(None).name == checkpoint.find("demo").name == "demo"
     cached(original, nowhere / "hub", checkpoint.HUB_IDS[1])

@@ -1,0 +1,238 @@
+"""Fetches a checkpoint from the hub and tells whether one that was fetched is whole.
+
+Knows huggingface_hub, which resumes by itself, and what its failures mean to people; nothing of what the files hold.
+"""
+
+import errno
+import shutil
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, wait
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from threading import Thread
+from typing import Any
+
+from audio_interaction_cli.errors import DownloadError
+
+Progress = Callable[[int, int], object]
+"""Called with bytes there so far and bytes in all."""
+
+ATTEMPTS = 5  # in a row without a byte of progress; the library tries each file five times itself
+LONGEST_PAUSE_S = 20.0
+POLL_S = 0.2
+
+
+@dataclass(frozen=True, slots=True)
+class RemoteFile:
+    """A file of the checkpoint, and whether it is here already."""
+
+    name: str
+    size_bytes: int
+    here: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Download:
+    """What is to be fetched, and where to: the hub cache, or `local_dir`."""
+
+    hub_id: str
+    revision: str | None = None
+    local_dir: Path | None = None
+    token: str | None = None
+    include: Sequence[str] = ()
+    exclude: Sequence[str] = ()
+    force: bool = False
+
+    def plan(self) -> list[RemoteFile]:
+        """Ask the hub which files there are. DownloadError if it cannot be asked, or has none."""
+        with explained(self):
+            found = self._snapshot(dry_run=True)
+        files = [RemoteFile(file.filename, file.file_size or 0, not file.will_download) for file in found]
+        if not files:
+            raise DownloadError(f"{self.hub_id} has no files of that kind", "see --include and --exclude")
+        return sorted(files, key=lambda file: file.name)
+
+    @property
+    def free_bytes(self) -> int:
+        """Free space where it is to go."""
+        folder = self._place()
+        while not folder.exists() and folder != folder.parent:
+            folder = folder.parent
+        return shutil.disk_usage(folder).free
+
+    def fetch(self, files: Sequence[RemoteFile], progress: Progress) -> Path:
+        """Fetch what is missing and return the folder. A connection that breaks is taken up again.
+
+        DownloadError if the disk cannot hold it, before anything is fetched, or for what cannot be mended by
+        trying again; what was fetched stays and is not fetched twice.
+        """
+        here = sum(file.size_bytes for file in files if file.here)
+        total = sum(file.size_bytes for file in files)
+        if (missing := total - here) > self.free_bytes:
+            raise DownloadError(
+                f"{size(missing)} are to be fetched, and {self._place()} has only {size(self.free_bytes)} free",
+                "free some space, or choose another place with --local-dir or HF_HOME",
+            )
+        meter = _meter(lambda fetched: progress(min(here + fetched, total), total))
+        attempts, fetched_before = 0, 0
+        while True:
+            try:
+                with explained(self):
+                    return Path(_waited_for(lambda: self._snapshot(tqdm_class=meter)))
+            except DownloadError as error:
+                attempts = 1 if meter.fetched_bytes > fetched_before else attempts + 1
+                fetched_before = meter.fetched_bytes
+                if not error.passing or attempts == ATTEMPTS:
+                    raise
+            time.sleep(min(2.0**attempts / 2, LONGEST_PAUSE_S))
+
+    def verify(self) -> None:
+        """Compare every file's size and hash with what the hub states; DownloadError names those that differ."""
+        from huggingface_hub import HfApi
+
+        with explained(self):
+            there = HfApi(token=self.token).verify_repo_checksums(
+                self.hub_id, revision=self.revision, local_dir=self.local_dir
+            )
+        if there.mismatches:
+            names = ", ".join(mismatch["path"] for mismatch in there.mismatches)
+            raise DownloadError(
+                f"not as the hub has it: {names}", "fetch it again: ai-cli download --force-download --include NAME"
+            )
+        if missing := [name for name in there.missing_paths if not (self.include or self.exclude)]:
+            raise DownloadError(f"not there yet: {', '.join(missing)}", "run ai-cli download again; it goes on")
+
+    def _place(self) -> Path:
+        from huggingface_hub.constants import HF_HUB_CACHE
+
+        return (self.local_dir or Path(HF_HUB_CACHE)).absolute()
+
+    def _snapshot(self, **more: Any) -> Any:
+        from huggingface_hub import snapshot_download
+
+        return snapshot_download(
+            self.hub_id, revision=self.revision, local_dir=self.local_dir, token=self.token,
+            allow_patterns=list(self.include) or None, ignore_patterns=list(self.exclude) or None,
+            force_download=self.force, **more,
+        )  # fmt: skip
+
+
+def _waited_for(work: Callable[[], Any]) -> Any:
+    """The result of work that is done in another thread, so that an interruption need not wait for its threads."""
+    done: Future[Any] = Future()
+
+    def run() -> None:
+        try:
+            done.set_result(work())
+        except BaseException as error:
+            done.set_exception(error)
+
+    Thread(target=run, name="download", daemon=True).start()
+    while not done.done():
+        wait([done], timeout=POLL_S)
+    return done.result()
+
+
+def _meter(told: Callable[[int], object]) -> Any:
+    """A class of progress bars that shows nothing and tells how many bytes have come."""
+    from tqdm.auto import tqdm
+
+    class Meter(tqdm):  # type: ignore[misc]
+        fetched_bytes = 0
+
+        def display(self, *_: Any, **__: Any) -> None:
+            """The terminal is ours."""
+
+        def update(self, n: float | None = 1) -> None:
+            super().update(n)
+            if self.unit == "B":
+                Meter.fetched_bytes = max(Meter.fetched_bytes, int(self.n))
+                told(Meter.fetched_bytes)
+
+    return Meter
+
+
+TOKEN = "set HF_TOKEN, or pass --token; hf auth login keeps one"
+
+
+@contextmanager
+def explained(download: Download) -> Iterator[None]:
+    """The library's failures as a DownloadError that says what to do."""
+    from huggingface_hub.errors import HTTPError  # type: ignore[attr-defined]
+
+    try:
+        yield
+    except (HTTPError, OSError, ValueError) as error:
+        cause = _cause(error)
+        raise _of_name(cause, download) or _of_connection(cause, download.hub_id) from error
+
+
+def _cause(error: BaseException) -> BaseException:
+    """What kept the library from asking, which it tells only as the cause of what it could not do then."""
+    from huggingface_hub.errors import DryRunError, IncompleteSnapshotError, LocalEntryNotFoundError
+
+    while isinstance(error, DryRunError | IncompleteSnapshotError | LocalEntryNotFoundError) and error.__cause__:
+        error = error.__cause__
+    return error
+
+
+def _of_name(error: BaseException, download: Download) -> DownloadError | None:
+    """What is wrong with what was asked for, if that is it."""
+    from huggingface_hub import errors
+
+    hub_id = download.hub_id
+    match error:
+        case errors.GatedRepoError():
+            hint = "ask for access on its page, then " + TOKEN
+            return DownloadError(f"{hub_id} is not open to everyone, and access was refused", hint)
+        case errors.RevisionNotFoundError():
+            return DownloadError(f"{hub_id} has no revision {download.revision}", "see --revision")
+        case errors.RepositoryNotFoundError():
+            hint = f"check the name; if it is private, {TOKEN}"
+            return DownloadError(f"the hub has no {hub_id}, or hides it from us", hint)
+        case errors.HFValidationError():
+            return DownloadError(f"{hub_id} is not a hub id", "it looks like owner/name")
+        case ValueError():  # there is nothing to verify
+            return DownloadError(f"there is nothing of {hub_id} here", "fetch it: ai-cli download")
+        case _:
+            return None
+
+
+def _of_connection(error: BaseException, hub_id: str) -> DownloadError:
+    """What keeps us from the hub, or from the disk."""
+    from huggingface_hub import errors
+
+    match error:
+        case errors.HfHubHTTPError():
+            return _of_status(error.response.status_code, hub_id)
+        case errors.OfflineModeIsEnabled():
+            return DownloadError("HF_HUB_OFFLINE forbids asking the hub", "unset it to download")
+        case OSError(errno=errno.ENOSPC):
+            message = "the disk is full; what was fetched is kept"
+            return DownloadError(message, "free some space and run the same again; it goes on")
+        case OSError() if "Consistency check failed" in str(error):
+            return DownloadError("a file came incomplete", "run the same again; it goes on", passing=True)
+        case _:
+            reason = str(error).strip() or type(error).__name__
+            hint = "check the connection, HTTPS_PROXY and HF_ENDPOINT, then run the same again; it goes on"
+            return DownloadError(f"the hub cannot be reached: {reason}", hint, passing=True)
+
+
+def _of_status(status: int, hub_id: str) -> DownloadError:
+    if status in (401, 403):
+        return DownloadError(f"the hub refuses us {hub_id} (status {status})", TOKEN)
+    if status == 429:
+        return DownloadError("the hub has had too many requests from here (status 429)", "wait some minutes")
+    if status >= 500:
+        return DownloadError(f"the hub is out of order (status {status})", "try again later; it goes on", passing=True)
+    return DownloadError(f"the hub answered with status {status}", "is HF_ENDPOINT right?")
+
+
+def size(number_bytes: int) -> str:
+    """Bytes as people read them."""
+    for unit, scale in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if number_bytes >= scale:
+            return f"{number_bytes / scale:.1f} {unit}"
+    return f"{number_bytes} B"

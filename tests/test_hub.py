@@ -1,0 +1,181 @@
+"""`ai-cli download` against a real HTTP hub on loopback, which fails in every way that it is told to."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.conftest import Result
+
+MODEL = "someone/small"
+HUB = Path(__file__).parent / "loopback_hub.py"
+
+
+class Hub:
+    """The server's process, what it is told, and `ai-cli` pointed at it."""
+
+    def __init__(self, served: Path, work: Path) -> None:
+        self.served, self.home = served, work / "home"
+        self._orders = work / "orders.json"
+        self.told()
+        command = [sys.executable, str(HUB), str(served), str(self._orders)]
+        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+        assert self.process.stdout
+        self.address = self.process.stdout.readline().strip()
+        self.cwd = work / "cwd"
+        self.cwd.mkdir()
+
+    def told(self, **orders: Any) -> None:
+        self._orders.write_text(json.dumps(orders))
+
+    def start(self, *arguments: object, **environ: str) -> "subprocess.Popen[str]":
+        environment = {**os.environ, "HF_ENDPOINT": self.address, "HF_HOME": str(self.home), "HF_HUB_DISABLE_XET": "1",
+                       "XDG_CONFIG_HOME": str(self.home / "config"), **environ}  # fmt: skip
+        return subprocess.Popen(
+            [sys.executable, "-m", "audio_interaction_cli", *map(str, arguments)], env=environment, cwd=self.cwd,
+            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        )  # fmt: skip
+
+    def ai(self, *arguments: object, **environ: str) -> Result:
+        process = self.start(*arguments, **environ)
+        out, err = process.communicate(timeout=240)
+        return Result(process.returncode, out, err)
+
+    def is_whole(self, folder: Path) -> bool:
+        wanted = {f.relative_to(self.served): f.read_bytes() for f in self.served.rglob("*") if f.is_file()}
+        return all((folder / name).is_file() and (folder / name).read_bytes() == body for name, body in wanted.items())
+
+    def close(self) -> None:
+        self.process.kill()
+        self.process.wait()
+        if self.process.stdout:
+            self.process.stdout.close()
+
+
+@pytest.fixture
+def hub(make_checkpoint: Callable[..., Path], tmp_path: Path) -> Iterator[Hub]:
+    hub = Hub(make_checkpoint("--seed", "1", "--silence-bias=0"), tmp_path)
+    yield hub
+    hub.close()
+
+
+def test_into_the_cache_and_found_there_without_the_hub(hub: Hub) -> None:
+    done = hub.ai("download", MODEL)
+    assert done.status == 0, done.err
+    assert "is whole; next: ai-cli mic" in done.err
+    assert hub.is_whole(Path(done.out.strip()))
+    hub.close()
+    info = hub.ai("info", MODEL, "--json")
+    assert info.status == 0, info.err
+    assert json.loads(info.out)["name"] == MODEL
+
+
+def test_a_dry_run_fetches_nothing_and_a_folder_takes_all(hub: Hub, tmp_path: Path) -> None:
+    folder = tmp_path / "checkpoints"
+    dry = hub.ai("download", MODEL, "--local-dir", folder, "--dry-run")
+    assert dry.status == 0
+    assert {line.split()[-1] for line in dry.out.splitlines()} == {
+        str(f.relative_to(hub.served)) for f in hub.served.rglob("*") if f.is_file()
+    }
+    assert "to fetch: " in dry.err
+    assert not folder.exists() or not [f for f in folder.rglob("*") if f.is_file() and ".cache" not in f.parts]
+    done = hub.ai("download", MODEL, "--local-dir", folder)
+    assert done.status == 0, done.err
+    assert hub.is_whole(folder)
+    again = hub.ai("download", MODEL, "--local-dir", folder, "--dry-run")
+    assert "to fetch: 0 B" in again.err
+
+
+@pytest.mark.slow
+def test_twenty_cuts_end_complete(hub: Hub, tmp_path: Path) -> None:
+    sizes = [f.stat().st_size for f in hub.served.rglob("*") if f.is_file()]
+    draw = random.Random(1)
+    hub.told(cuts=[draw.randrange(max(sizes)) for _ in range(20)])
+    folder = tmp_path / "checkpoints"
+    for _ in range(5):  # who is told to run it again runs it again
+        done = hub.ai("download", MODEL, "--local-dir", folder)
+        if done.status == 0:
+            break
+        assert "it goes on" in done.err
+    assert done.status == 0, done.err
+    assert hub.is_whole(folder)
+
+
+def test_an_interruption_is_quick_and_the_next_run_goes_on(hub: Hub, tmp_path: Path) -> None:
+    hub.told(hold=0.05)
+    folder = tmp_path / "checkpoints"
+    process = hub.start("download", MODEL, "--local-dir", folder)
+    parts = folder / ".cache" / "huggingface" / "download"
+    end = time.monotonic() + 60
+    while not [f for f in parts.rglob("*.incomplete") if f.stat().st_size] and time.monotonic() < end:
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    began = time.monotonic()
+    process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert time.monotonic() - began < 10  # a second on a quiet machine
+    hub.told()
+    assert hub.ai("download", MODEL, "--local-dir", folder).status == 0
+    assert hub.is_whole(folder)
+
+
+def test_damage_is_found(hub: Hub, tmp_path: Path) -> None:
+    folder = tmp_path / "checkpoints"
+    hub.told(corrupt="model_config.yaml")
+    done = hub.ai("download", MODEL, "--local-dir", folder)
+    assert done.status == 1
+    assert "error: not as the hub has it: model_config.yaml" in done.err
+    hub.told()
+    mended = hub.ai("download", MODEL, "--local-dir", folder, "--force-download", "--include", "model_config.yaml")
+    assert mended.status == 0, mended.err
+    assert hub.ai("download", MODEL, "--local-dir", folder, "--verify").status == 0
+    (folder / "tokenizer.json").unlink()
+    lacking = hub.ai("download", MODEL, "--local-dir", folder, "--verify")
+    assert (lacking.status, "not there yet: tokenizer.json" in lacking.err) == (1, True)
+
+
+@pytest.mark.parametrize(
+    ("status", "told"),
+    [
+        (401, "the hub refuses us someone/small (status 401)"),
+        (403, "the hub refuses us someone/small (status 403)"),
+        (404, "the hub answered with status 404"),
+        (500, "the hub is out of order (status 500)"),
+    ],
+)
+def test_refusals_are_explained(hub: Hub, status: int, told: str) -> None:
+    hub.told(status=status)
+    done = hub.ai("download", MODEL)
+    assert done.status == 1
+    assert told in done.err.splitlines()[0], done.err
+    assert done.err.splitlines()[1].startswith("hint: ")
+
+
+def test_what_is_not_there_is_explained(hub: Hub) -> None:
+    assert "has no revision v9" in hub.ai("download", MODEL, "--revision", "v9").err
+    assert "the hub has no someone/other, or hides it" in hub.ai("download", "someone/other").err
+    assert "is not a hub id" in hub.ai("download", "a/b/c").err
+    assert "HF_HUB_OFFLINE forbids" in hub.ai("download", MODEL, HF_HUB_OFFLINE="1").err
+    assert "has no files of that kind" in hub.ai("download", MODEL, "--include", "nothing*").err
+    assert "there is nothing of someone/small here" in hub.ai("download", MODEL, "--verify").err
+    hub.close()
+    done = hub.ai("download", MODEL)
+    assert done.status == 1
+    assert done.err.startswith("error: the hub cannot be reached: ")
+
+
+def test_names_that_try_to_leave_the_folder_write_nothing_outside(hub: Hub, tmp_path: Path) -> None:
+    folder = tmp_path / "deep" / "checkpoints"
+    hub.told(names=["../../escaped.txt", "/tmp/escaped-absolutely.txt", "a/../../../escaped.txt"])
+    done = hub.ai("download", MODEL, "--local-dir", folder)
+    assert done.status != 0
+    assert not list(tmp_path.glob("**/escaped*"))
+    assert not Path("/tmp/escaped-absolutely.txt").exists()
