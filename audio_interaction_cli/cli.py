@@ -1,6 +1,6 @@
 """The commands that converse: each joins inputs, a conversation and an output.
 
-What takes time to import is imported inside. The commands that tell facts are in `facts`.
+What takes time to import is imported inside. The other commands are in `facts`.
 """
 
 from collections.abc import Callable, Iterator

@@ -1,4 +1,4 @@
-"""The commands that tell facts: which microphones there are, what a checkpoint is, how fast it is here."""
+"""The commands that do not converse: microphones, checkpoints (fetched, described) and how fast one is here."""
 
 import os
 import sys

@@ -171,7 +171,7 @@ class Microphone:
                 yield np.zeros(0, np.float32)
                 continue
             came = time.monotonic()
-            samples = np.nan_to_num(block.mean(axis=1))
+            samples = np.clip(np.nan_to_num(block.mean(axis=1)), -1.0, 1.0)  # drivers are foreign code
             zeros_before_s = zeros_s
             zeros_s = 0.0 if samples.any() else zeros_s + len(samples) / self.rate_hz
             if zeros_before_s < ONLY_ZEROS_S <= zeros_s:
