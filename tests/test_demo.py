@@ -258,7 +258,7 @@ def test_info_about_a_broken_checkpoint(ai: Ai, demo: Path, tmp_path: Path, cont
 
 def test_info_loads_nothing_heavy(demo_folder: Path) -> None:
     code = (
-        "import sys\nfrom audio_interaction_cli.cli import app\n"
+        "import sys\nfrom audio_interaction_cli.main import app\n"
         f"app(['info', {str(demo_folder)!r}], standalone_mode=False)\n"
         "sys.exit(', '.join({'torch', 'transformers', 'av', 'huggingface_hub'} & sys.modules.keys()) or 0)"
     )

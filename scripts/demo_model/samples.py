@@ -45,9 +45,9 @@ LOUDNESS, SNR_DB = 0.4, 24.0
 
 # Which voice, of those kept apart, says each clip.
 CLIP_PHRASES = {
-    "hello": ("flite", "rms"),
-    "thank you": ("flite", "rms"),
-    "help me": ("flite", "rms"),
+    "hello": ("espeak", "en-gb+m2"),
+    "thank you": ("espeak", "en-gb+m2"),
+    "help me": ("espeak", "en-gb+m2"),
     "I saw a ghost": ("espeak", "en-gb+m2"),
     "I lost my keys": ("flite", "rms"),
     "you are stupid": ("flite", "rms"),
@@ -59,7 +59,7 @@ CLIP_PHRASES = {
     "stop counting": ("flite", "rms"),
     "be quiet": ("flite", "rms"),
     "wake up": ("flite", "rms"),
-    "say that again": ("flite", "rms"),
+    "say that again": ("espeak", "en-gb-x-gbcwmd+m3"),
     "what was that": ("flite", "rms"),
     "the driver sold an umbrella at the station": ("flite", "rms"),
     "turn on the oven": ("flite", "rms"),
