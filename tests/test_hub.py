@@ -109,6 +109,7 @@ def test_twenty_cuts_end_complete(hub: Hub, tmp_path: Path) -> None:
     assert hub.is_whole(folder)
 
 
+@pytest.mark.slow
 def test_an_interruption_is_quick_and_the_next_run_goes_on(hub: Hub, tmp_path: Path) -> None:
     hub.told(hold=0.05)
     folder = tmp_path / "checkpoints"
@@ -127,6 +128,7 @@ def test_an_interruption_is_quick_and_the_next_run_goes_on(hub: Hub, tmp_path: P
     assert hub.is_whole(folder)
 
 
+@pytest.mark.slow
 def test_damage_is_found(hub: Hub, tmp_path: Path) -> None:
     folder = tmp_path / "checkpoints"
     hub.told(corrupt="model_config.yaml")
@@ -159,6 +161,7 @@ def test_refusals_are_explained(hub: Hub, status: int, told: str) -> None:
     assert done.err.splitlines()[1].startswith("hint: ")
 
 
+@pytest.mark.slow
 def test_what_is_not_there_is_explained(hub: Hub) -> None:
     assert "has no revision v9" in hub.ai("download", MODEL, "--revision", "v9").err
     assert "the hub has no someone/other, or hides it" in hub.ai("download", "someone/other").err
@@ -172,6 +175,7 @@ def test_what_is_not_there_is_explained(hub: Hub) -> None:
     assert done.err.startswith("error: the hub cannot be reached: ")
 
 
+@pytest.mark.slow
 def test_names_that_try_to_leave_the_folder_write_nothing_outside(hub: Hub, tmp_path: Path) -> None:
     folder = tmp_path / "deep" / "checkpoints"
     hub.told(names=["../../escaped.txt", "/tmp/escaped-absolutely.txt", "a/../../../escaped.txt"])

@@ -23,7 +23,7 @@ def joined(items: Sequence[object]) -> Samples:
 def test_files_and_silences_fill_whole_chunks(speed: float) -> None:
     items = list(played([MemoryInput("a", SOUND), MemoryInput("b", SOUND[:6_400])], 0.5, speed))
     assert [item for item in items if isinstance(item, Begin)] == [Begin("a"), Begin("b")]
-    second = next(n for n, item in enumerate(items) if item == Begin("b"))
+    second = next(n for n, item in enumerate(items) if isinstance(item, Begin) and item.name == "b")
     a, b = joined(items[:second]), joined(items[second:])
     assert len(a) == 2 * 6_400 + 2 * 6_400  # 0.5 s of silence take two chunks
     assert len(b) == 6_400 + 2 * 6_400

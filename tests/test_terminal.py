@@ -125,6 +125,7 @@ def test_a_conversation(tmp_path: Path) -> None:
         assert_restored(terminal)
 
 
+@pytest.mark.slow
 def test_without_colour_and_in_ascii() -> None:
     with mic("--from", HELLO, "--speed", "0", NO_COLOR="1", PYTHONIOENCODING="ascii") as terminal:
         assert terminal.ends() == 0
@@ -146,6 +147,7 @@ def test_ctrl_c_ends_it_with_everything_kept(tmp_path: Path) -> None:
     assert soundfile.info(record).frames > 16_000
 
 
+@pytest.mark.slow
 def test_ctrl_c_twice_ends_it_at_once() -> None:
     with mic("--from", HELLO) as terminal:
         assert terminal.shows("LISTENING")
@@ -170,6 +172,7 @@ def test_a_terminal_that_is_closed_loses_nothing(tmp_path: Path) -> None:
         assert sum(map(len, source.blocks())) > 16_000
 
 
+@pytest.mark.slow
 def test_a_killed_one_keeps_what_was_recorded(tmp_path: Path) -> None:
     with mic("--from", HELLO, "--record", str(tmp_path / "heard.wav")) as terminal:
         assert terminal.shows("Hello! How can I help?")
