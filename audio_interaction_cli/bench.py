@@ -1,35 +1,43 @@
 """How fast the model is on this machine, and how fast it could be at most.
 
-The floor is the same matrix products with the same weights and nothing else, timed in turns with the real thing in
-the same run, for machines are noisy: the ratio is what tells. Knows nothing of how the figures are shown.
+The floor is the same matrix products in the same form and nothing else, timed in turns with the real thing in the same
+run, for machines are noisy: the ratio is what tells. The plain floor is these products by torch's own linear layers in
+bfloat16, whatever the form here: what different forms can be compared by. Knows nothing of how figures are shown.
 """
 
 import math
 import platform
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from statistics import median
 from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import nn
 
 from audio_interaction_cli.conversation import peak_memory_bytes
-from audio_interaction_cli.engine import Engine, choose_device, choose_dtype
+from audio_interaction_cli.engine import Engine, empty, preparing
 from audio_interaction_cli.errors import UsageError
-from audio_interaction_cli.lm import Cache, LanguageModel, LmConfig
+from audio_interaction_cli.linear import Int8Linear, Linear, linear_layers, quantized
+from audio_interaction_cli.lm import Cache
 from audio_interaction_cli.mel import LiveMel
 from audio_interaction_cli.options import SessionOptions
-from audio_interaction_cli.protocol import CHUNK_COLUMNS, CHUNK_POSITIONS, CHUNK_S, CHUNK_SAMPLES, PUBLISHED_TOKEN_IDS
+from audio_interaction_cli.protocol import (
+    CHUNK_COLUMNS,
+    CHUNK_FRAMES,
+    CHUNK_POSITIONS,
+    CHUNK_S,
+    CHUNK_SAMPLES,
+    PUBLISHED_TOKEN_IDS,
+)
 from audio_interaction_cli.session import Session
 from audio_interaction_cli.text import TextTokenizer
-from audio_interaction_cli.tower import Tower, read_config
-from audio_interaction_cli.weights import materialise, size_bytes
+from audio_interaction_cli.weights import allocate
 
-POSITIONS = (64, 1_000, 3_900)
 REPEATS = 7
 OFFLINE_CHUNKS = 32
 NEVER_SPEAKS = -1_000.0  # eagerness
@@ -59,23 +67,21 @@ class _NoText(TextTokenizer):
         return list(range(self._size))
 
 
-def synthetic(shape: str, device: str = "auto", dtype: str = "auto") -> Engine:
+def synthetic(shape: str, device: str = "auto", dtype: str = "auto", quantize: str = "none") -> Engine:
     """An engine with random weights of the full shapes, made in memory. UsageError for an unknown shape."""
     if shape not in SHAPES:
         raise UsageError(f"unknown shape {shape}", f"use {', '.join(SHAPES)}")
     lm_shape, tower_shape = SHAPES[shape]
-    place = choose_device(device)
-    with torch.device("meta"):
-        tower, lm = Tower(read_config(tower_shape)), LanguageModel(LmConfig.read(lm_shape))
-    parameters = sum(p.numel() for p in (*tower.parameters(), *lm.parameters()))
-    number = choose_dtype(dtype, place, parameters)
-    generator = torch.Generator().manual_seed(1)
-    noise = torch.randn(1 << 20, generator=generator)
+    tower, lm, place = empty(tower_shape, lm_shape, device, dtype, quantize)
+    noise = torch.randn(1 << 20, generator=torch.Generator().manual_seed(1)).to(place, lm.transformer.wte.weight.dtype)
+    int8 = quantize == "int8"
     for module in (tower, lm):
-        for name, tensor in materialise(module.to(number), place).items():
-            _fill(tensor, 1.0 if "norm" in name or "ln_" in name else noise.to(place, number))
+        prepare = preparing(module, int8=int8)
+        for name in list(module.state_dict()):
+            _fill(allocate(module, name, place), 1.0 if "norm" in name or "ln_" in name else noise)
+            prepare(name)
     tokenizer = _NoText(lm.config.padded_vocab_size)
-    return Engine(f"synthetic {shape}", place, number, tower, lm, tokenizer, PUBLISHED_TOKEN_IDS, "Be brief.")
+    return Engine.of(f"synthetic {shape}", tower, lm, tokenizer, PUBLISHED_TOKEN_IDS, "Be brief.", int8=int8)
 
 
 def _fill(tensor: torch.Tensor, values: "torch.Tensor | float") -> None:
@@ -108,24 +114,24 @@ class Timed:
 @torch.inference_mode()
 def at_position(engine: Engine, position: int, repeats: int = REPEATS) -> Timed:
     """Steps behind so many positions, and their floors, in turns."""
-    lm, config, weight = engine.lm, engine.lm.config, engine.tower.proj.weight
+    lm, config, weight = engine.lm, engine.lm.config, engine.tower.conv1.weight
     cache = Cache(config, position + CHUNK_POSITIONS, engine.device, engine.dtype)
     cache.keys.normal_()
     cache.values.normal_()
     cache.length = position
-    live, ids = LiveMel(), [engine.token_ids.keep_silence, engine.token_ids.text_begin]
+    live, rows = LiveMel(), engine.decision_rows.T
     samples = np.random.default_rng(1).uniform(-0.1, 0.1, (1, CHUNK_SAMPLES)).astype(np.float32)
     mel = live.push(samples).to(weight)
-    chunk = torch.randn(CHUNK_POSITIONS, config.n_embd, device=engine.device).to(engine.dtype)
+    chunk = lm.embed(list(range(CHUNK_POSITIONS)))
     chunk_floor = _multiplying(engine, CHUNK_POSITIONS, head=False)
     token_floor = _multiplying(engine, 1, head=True)
 
     def listen() -> None:
-        lm.logits(lm(chunk, cache)[-1], ids).cpu()
+        (lm(chunk, cache)[-1].float() @ rows).cpu()
         cache.crop(position)
 
     def decode() -> None:
-        lm.logits(lm(lm.embed([1]), cache)[-1]).cpu()
+        lm.logits(lm(lm.embed([1]), cache)[-1:]).cpu()
         cache.crop(position)
 
     works: list[Callable[[], object]] = [
@@ -148,28 +154,59 @@ def _timed_ms(work: Callable[[], object], device: torch.device) -> float:
     return (time.perf_counter() - began) * 1000
 
 
-def products(engine: Engine, rows: int, *, head: bool) -> list[tuple[torch.Tensor, int]]:
-    """The matrices of one pass and how many rows each is multiplied with; of a whole chunk the tower's as well."""
-    work = [(m.weight, rows) for m in engine.lm.transformer.modules() if isinstance(m, nn.Linear)]
+def products(engine: Engine, rows: int, *, head: bool) -> list[tuple[Linear | torch.Tensor, int]]:
+    """The layers of one pass and how many rows each is given; of a whole chunk the tower's as well.
+
+    Convolutions are matrices that are given columns.
+    """
+    work: list[tuple[Linear | torch.Tensor, int]] = [(layer, rows) for _, layer in linear_layers(engine.lm.transformer)]
     if head:
-        work.append((engine.lm.lm_head.weight, 1))
+        work += [(layer, 1) for path, layer in linear_layers(engine.lm) if path == "lm_head"]
     if rows == CHUNK_POSITIONS:
-        work += [(m.weight, CHUNK_COLUMNS // 2) for m in engine.tower.modules() if isinstance(m, nn.Linear)]
-        convolutions = (engine.tower.conv1, CHUNK_COLUMNS), (engine.tower.conv2, CHUNK_COLUMNS // 2)
-        work += [(m.weight.flatten(1), columns) for m, columns in convolutions]
+        halved = CHUNK_COLUMNS // 2
+        work += [(layer, halved) for path, layer in linear_layers(engine.tower) if path != "proj"]
+        work += [(engine.tower.proj, CHUNK_FRAMES)]
+        convolutions = (engine.tower.conv1, CHUNK_COLUMNS), (engine.tower.conv2, halved)
+        work += [(convolution.weight.flatten(1), columns) for convolution, columns in convolutions]
     return work
 
 
 def _multiplying(engine: Engine, rows: int, *, head: bool) -> Callable[[], None]:
-    work = products(engine, rows, head=head)
-    shapes = {(n, weight.shape[1]) for weight, n in work}
-    inputs = {shape: torch.randn(shape, device=engine.device).to(engine.dtype) for shape in shapes}
+    bare = [_bare(factor, n, engine) for factor, n in products(engine, rows, head=head)]
 
     def multiply() -> None:
-        for weight, n in work:
-            F.linear(inputs[n, weight.shape[1]], weight)
+        for product in bare:
+            product()
 
     return multiply
+
+
+def _bare(factor: Linear | torch.Tensor, rows: int, engine: Engine) -> Callable[[], object]:
+    """The product with so many rows of its own, and nothing else."""
+    width = factor.shape[1] if isinstance(factor, torch.Tensor) else factor.in_features
+    x = torch.randn(rows, width, device=engine.device).to(engine.dtype)
+    if isinstance(factor, torch.Tensor):
+        return lambda: F.linear(x, factor)
+    if isinstance(factor, Int8Linear):
+        rounded, _ = quantized(x)
+        return lambda: factor.bare_product(rounded)
+    return lambda: factor(x)
+
+
+@torch.inference_mode()
+def plain_floor_ms(engine: Engine, rows: int, *, head: bool, repeats: int = REPEATS) -> float:
+    """The products of one pass by torch's own layers in bfloat16: one of each shape, times their number."""
+    shapes = Counter(
+        (*(factor.shape if isinstance(factor, torch.Tensor) else (factor.out_features, factor.in_features)), n)
+        for factor, n in products(engine, rows, head=head)
+    )
+    bare = [
+        partial(F.linear, *(torch.randn(size, width, device=engine.device).bfloat16() for size in (n, out)))
+        for out, width, n in shapes
+    ]
+    times_ms = [[_timed_ms(product, engine.device) for product in bare] for _ in range(repeats + 1)]
+    medians_ms: list[float] = [median(of_one) for of_one in zip(*times_ms[1:], strict=True)]  # the first warms up
+    return sum(ms * count for ms, count in zip(medians_ms, shapes.values(), strict=True))
 
 
 def offline_rtf(engine: Engine, lookahead_chunks: int, chunks: int = OFFLINE_CHUNKS) -> float:
@@ -198,6 +235,9 @@ def measure(
     sequential = offline_rtf(engine, 1)
     progress("a silent file, several chunks at once")
     speculative = offline_rtf(engine, SessionOptions().lookahead_chunks)
+    peak_bytes = peak_memory_bytes()
+    plain_step_ms = plain_floor_ms(engine, CHUNK_POSITIONS, head=False)
+    plain_decode_ms = plain_floor_ms(engine, 1, head=True)
     first, last = timed[fitting[0]], timed[fitting[-1]]
     return {
         "schema": 1,
@@ -207,10 +247,10 @@ def measure(
         "threads": torch.get_num_threads(),
         "torch": torch.__version__,
         "dtype": engine.dtype_name,
-        "quantize": "none",
+        "quantize": engine.quantize,
         "load_s": round(load_s, 3),
-        "peak_memory_bytes": peak_memory_bytes(),
-        "weights_bytes": size_bytes(engine.tower) + size_bytes(engine.lm),
+        "peak_memory_bytes": peak_bytes,
+        "weights_bytes": engine.weight_bytes,
         "positions": {
             str(position): {
                 name: round(getattr(t, name), 3) for name in ("step_ms", "mel_ms", "tower_ms", "lm_ms", "decode_ms")
@@ -218,9 +258,12 @@ def measure(
             for position, t in timed.items()
         },
         "floor": {"step_ms": round(middle.step_floor_ms, 3), "decode_ms": round(middle.decode_floor_ms, 3)},
+        "plain_floor": {"step_ms": round(plain_step_ms, 3), "decode_ms": round(plain_decode_ms, 3)},
         "ratios": {
             "step_to_floor": round(middle.step_ms / middle.step_floor_ms, 3),
             "decode_to_floor": round(middle.decode_ms / middle.decode_floor_ms, 3),
+            "step_to_plain_floor": round(middle.step_ms / plain_step_ms, 3),
+            "decode_to_plain_floor": round(middle.decode_ms / plain_decode_ms, 3),
             f"step_{fitting[-1]}_to_{fitting[0]}": round(last.step_ms / first.step_ms, 3),
         },
         "offline": {

@@ -29,6 +29,8 @@ LM_INDEX = "model.safetensors.index.json"
 TOKENIZER = "tokenizer.json"
 TOWER_CONFIGS = ("qwen25OmniConfig/config.json", "qwen_2_5_omni_config/config.json")
 TOWER_WEIGHTS = "*ChunkwisedEncoder"
+QUANTIZATION = "quantization.json"  # of checkpoints whose linear layers are whole numbers
+INT8_FORMAT = "int8-rotated-1"  # as `linear.Int8Linear` has them
 PROTOCOL = "protocol.json"  # token ids and prompt, of checkpoints that have their own
 UNDERSTANDS = "understands.json"  # of checkpoints that know but a closed set
 
@@ -58,6 +60,8 @@ class Checkpoint:
     tokenizer: Path
     token_ids: TokenIds
     system_prompt: str
+    int8: bool = False
+    """Whether the linear layers are stored quantized."""
 
 
 def find(named: str | None) -> Checkpoint:
@@ -136,6 +140,7 @@ def read(folder: Path, name: str) -> Checkpoint:
         tokenizer=_existing(folder, TOKENIZER),
         token_ids=token_ids,
         system_prompt=system_prompt,
+        int8=_is_int8(folder),
     )
 
 
@@ -197,6 +202,18 @@ def _tower_weights(folder: Path) -> Path:
             f"{folder} holds several audio towers: {', '.join(sorted(files))}", "leave only one of them there"
         )
     return next(iter(files.values()))
+
+
+def _is_int8(folder: Path) -> bool:
+    if not os.path.exists(folder / QUANTIZATION):
+        return False
+    form = mapping(parse_json(folder / QUANTIZATION), QUANTIZATION).get("format")
+    if form != INT8_FORMAT:
+        raise CheckpointError(
+            f"{QUANTIZATION} says format {form!r}, which is not implemented",
+            "make it again from the unquantized checkpoint: ai-cli convert",
+        )
+    return True
 
 
 def _protocol(folder: Path, lm_config: Mapping[str, Any]) -> tuple[TokenIds, str]:

@@ -214,7 +214,9 @@ def load_engine(settings: Settings, output: Output, progress: Callable[[int, int
     from audio_interaction_cli.engine import Engine
 
     found = found_checkpoint(settings.checkpoint, output.note)
-    return Engine.load(found, device=settings.device, dtype=settings.dtype, progress=progress)
+    return Engine.load(
+        found, device=settings.device, dtype=settings.dtype, quantize=settings.quantize, progress=progress
+    )
 
 
 @contextmanager

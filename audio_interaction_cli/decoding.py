@@ -100,7 +100,7 @@ class Decoder:
         first = len(self._pending) + BLOCK_POSITIONS - 1  # the row of the first decision
         base = self._cache.length
         hidden = self._lm(self._blocks(chunks), self._cache)[first::CHUNK_POSITIONS]
-        logits = self._lm.logits(hidden, [self._ids.keep_silence, self._ids.text_begin]).cpu()
+        logits = (hidden.float() @ self._engine.decision_rows.T).cpu()
         _check_finite(logits)
         logits[:, 1] += self._eagerness
         speaks = next((n for n, pair in enumerate(logits) if self._sampler.choose(pair) == 1), None)

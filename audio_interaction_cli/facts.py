@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -66,13 +66,39 @@ def bench(
 
             began = time.perf_counter()
             if synthetic:
-                engine = measuring.synthetic(synthetic, settings.device, settings.dtype)
+                engine = measuring.synthetic(synthetic, settings.device, settings.dtype, settings.quantize)
             else:
                 engine = load_engine(settings, output, progress)
             load_s = time.perf_counter() - began
         figures = measuring.measure(engine, load_s, numbers, lambda what: output.note(f"measuring {what}"))
         write(sys.stdout, ("" if settings.json else bench_as_text(figures, sys.stdout)) + as_json(figures))
     raise typer.Exit(output.status)
+
+
+@app.command()
+def convert(
+    source: Annotated[
+        str, typer.Argument(metavar="SOURCE", help="Checkpoint folder, hub id downloaded before, or demo.")
+    ],
+    destination: Annotated[Path, typer.Argument(metavar="FOLDER", help="Where to write it; must not exist yet.")],
+    dtype: Annotated[
+        Literal["bfloat16", "float16", "float32"], typer.Option("--dtype", help="Number format of the weights.")
+    ] = "bfloat16",
+    quantize: Annotated[
+        Literal["none", "int8"], typer.Option("--quantize", help="int8: linear layers in a byte a weight.")
+    ] = "none",
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Only errors.")] = False,
+) -> None:
+    """Write a checkpoint anew, in another number format or quantized, so that it loads quickly and takes less room."""
+    from audio_interaction_cli import checkpoint
+    from audio_interaction_cli import convert as converting
+
+    with transfer_progress(quiet) as progress:
+        converting.convert(
+            checkpoint.find(source), destination, dtype=dtype, quantize=quantize, progress=progress
+        )  # fmt: skip
+    if not quiet:
+        write(sys.stderr, f"{destination} is written; next: ai-cli mic --checkpoint {destination}\n")
 
 
 @app.command()
@@ -96,7 +122,7 @@ def info(
 
 
 @contextmanager
-def transfer_progress(quiet: bool) -> Iterator[Callable[[int, int], object]]:
+def transfer_progress(quiet: bool) -> Iterator[Callable[[int, int], None]]:
     """A callback (bytes there, bytes in all) that shows rate and time left on a terminal."""
     from rich.console import Console
 

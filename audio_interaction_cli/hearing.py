@@ -26,7 +26,7 @@ class Ear:
 
     def __init__(self, tower: Tower) -> None:
         self._tower = tower
-        self._weight = tower.proj.weight  # for its device and dtype
+        self._weight = tower.conv1.weight  # for its device and dtype
         self._live = LiveMel()
         self.begin()
 

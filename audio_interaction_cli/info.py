@@ -31,7 +31,7 @@ from audio_interaction_cli.microphone import InputDevice
 from audio_interaction_cli.protocol import CHUNK_POSITIONS, CHUNK_S, DEFAULT_CONTEXT_POSITIONS
 from audio_interaction_cli.screen import Screen
 
-DTYPE_NAMES = {"F32": "float32", "BF16": "bfloat16", "F16": "float16"}
+DTYPE_NAMES = {"F32": "float32", "BF16": "bfloat16", "F16": "float16", "I8": "int8"}
 UNWRAPPED_COLUMNS = 10_000  # off a terminal, where a line is broken is the reader's business
 EMOTION_STYLES = {str(emotion): style for emotion, (_, style) in EMOTION_LOOKS.items()}
 

@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from audio_interaction_cli.errors import CheckpointError
+from audio_interaction_cli.linear import multiply
 from audio_interaction_cli.protocol import DEFAULT_CONTEXT_POSITIONS
 
 # What LitGPT's configuration could ask for, and the only value that is implemented.
@@ -74,9 +75,10 @@ class Cache:
     """Keys and values of one conversation, preallocated; `length` positions are in use."""
 
     def __init__(self, config: LmConfig, positions: int, device: torch.device, dtype: torch.dtype) -> None:
-        shape = (config.n_layer, config.n_query_groups, positions, config.head_size)
-        self.keys = torch.empty(shape, device=device, dtype=dtype)
-        self.values = torch.empty(shape, device=device, dtype=dtype)
+        outer, size = (config.n_layer, config.n_query_groups), config.head_size
+        # [layers, groups, positions, size], both; keys lie in memory as the product with queries reads them.
+        self.keys = torch.empty(*outer, size, positions, device=device, dtype=dtype).transpose(2, 3)
+        self.values = torch.empty(*outer, positions, size, device=device, dtype=dtype)
         self.capacity = positions
         self.length = 0
         self._config = config
@@ -106,9 +108,9 @@ class Cache:
         new = torch.arange(stay, self.length, device=self.keys.device)
         a, b = _angles(self._config, old), _angles(self._config, new)
         # cos(b - a) and sin(b - a) from those of b and a, for the difference of large angles would be rounded.
-        cos, sin = b.cos() * a.cos() + b.sin() * a.sin(), b.sin() * a.cos() - b.cos() * a.sin()
+        turn = _Turn.of(b.cos() * a.cos() + b.sin() * a.sin(), b.sin() * a.cos() - b.cos() * a.sin())
         for keys, values in zip(self.keys, self.values, strict=True):  # layer by layer: little memory beside
-            keys[:, stay : self.length] = _rotate(keys[:, old], cos, sin)
+            keys[:, stay : self.length] = turn.rotate(keys[:, old])
             values[:, stay : self.length] = values[:, old]
 
 
@@ -122,26 +124,26 @@ class LanguageModel(nn.Module):
         self.lm_head = nn.Linear(config.n_embd, config.padded_vocab_size, bias=False)
 
     def embed(self, ids: list[int]) -> torch.Tensor:
-        """Token ids to embeddings [T, n_embd]."""
-        embeddings: torch.Tensor = self.transformer.wte(torch.tensor(ids, device=self.lm_head.weight.device))
+        """Token ids to embeddings [T, n_embd], in the dtype of the norms, which is that of all between the layers."""
+        table, norm = self.transformer.wte, self.transformer.ln_f
+        embeddings: torch.Tensor = table(torch.tensor(ids, device=table.weight.device)).to(norm.weight.dtype)
         return embeddings
 
     def forward(self, x: torch.Tensor, cache: Cache) -> torch.Tensor:
         start, end = cache.length, cache.length + len(x)
         if end > cache.capacity:
             raise ValueError(f"{end} positions do not fit a cache of {cache.capacity}")
-        new = _NewPositions.at(self.config, start, end, x)
+        new = _NewPositions.at(self.config, start, end, cache.keys)
         for layer, block in enumerate(self.transformer.h):
             x = block(x, new, cache.keys[layer, :, :end], cache.values[layer, :, :end])
         cache.length = end
         hidden: torch.Tensor = self.transformer.ln_f(x)
         return hidden
 
-    def logits(self, hidden: torch.Tensor, ids: list[int] | None = None) -> torch.Tensor:
-        """hidden [..., n_embd] to logits [..., n]: of all tokens, or of `ids` alone; float32."""
-        if ids is None:
-            return F.linear(hidden, self.lm_head.weight).float()
-        return F.linear(hidden.float(), self.lm_head.weight[ids].float())
+    def logits(self, hidden: torch.Tensor) -> torch.Tensor:
+        """hidden [..., n_embd] to logits [..., padded_vocab_size], float32."""
+        logits: torch.Tensor = self.lm_head(hidden)
+        return logits.float()
 
     def other_name(self, name: str) -> tuple[str, torch.Tensor] | None:
         """The legacy name of a parameter, and the order that brings its rows into today's."""
@@ -182,7 +184,8 @@ class _Mlp(nn.Module):
         self.proj = nn.Linear(config.intermediate_size, config.n_embd, bias=False)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        y: torch.Tensor = self.proj(F.silu(self.fc_1(x)) * self.fc_2(x))
+        gate, up = multiply(x, self.fc_1, self.fc_2)
+        y: torch.Tensor = self.proj(F.silu(gate) * up)
         return y
 
 
@@ -198,15 +201,18 @@ class _Attention(nn.Module):
         """Writes the T new keys and values at the end of `keys` and `values` [groups, length, head_size]."""
         count = len(x)
         heads = self.qkv(x).unflatten(-1, (-1, self.head_size)).transpose(0, 1)  # [heads + 2 groups, T, size]
-        q, k, v = heads.split([self.heads, self.groups, self.groups])
-        keys[:, -count:] = new.rotate(k)
+        turning, v = torch.split(heads, [self.heads + self.groups, self.groups])
+        q, k = torch.split(new.turn.rotate(turning), [self.heads, self.groups])
+        keys[:, -count:] = k
         values[:, -count:] = v
         # All heads of a group share its keys: stacked as rows, they are one matrix product a group.
-        q = (new.rotate(q) * self.head_size**-0.5).reshape(self.groups, -1, self.head_size)
-        scores = q @ keys.transpose(1, 2)  # [groups, heads / groups * T, length]
+        q = (q * self.head_size**-0.5).to(keys.dtype).reshape(self.groups, -1, self.head_size)
+        scores, shares = new.scores, new.shares
+        torch.bmm(q, keys.transpose(1, 2), out=scores)
         if count > 1:
             scores.view(self.heads, count, -1)[:, :, -count:] += new.future
-        y = scores.softmax(-1) @ values  # the softmax sums in float32, whatever its input
+        torch.softmax(scores, -1, out=shares)  # which sums in float32, whatever its input
+        y = shares @ values
         out: torch.Tensor = self.proj(y.view(self.heads, count, -1).transpose(0, 1).flatten(1))
         return out
 
@@ -214,20 +220,36 @@ class _Attention(nn.Module):
 class _NewPositions(NamedTuple):
     """What all layers need to know of the T positions of one pass."""
 
-    cos: torch.Tensor  # float32 [T, head_size / 2]
-    sin: torch.Tensor
+    turn: "_Turn"
     future: torch.Tensor  # [T, T], -inf where a position must not see another yet
+    scores: torch.Tensor  # [groups, heads / groups * T, length], room that all layers use in turn
+    shares: torch.Tensor  # the same after the softmax
 
     @classmethod
-    def at(cls, config: LmConfig, start: int, end: int, x: torch.Tensor) -> Self:
-        """Positions `start` to `end`, on the device and in the dtype of x."""
-        angles = _angles(config, torch.arange(start, end, device=x.device))
-        future = torch.full((end - start, end - start), -torch.inf, device=x.device, dtype=x.dtype).triu(1)
-        return cls(angles.cos(), angles.sin(), future)
+    def at(cls, config: LmConfig, start: int, end: int, keys: torch.Tensor) -> Self:
+        """Positions `start` to `end`, on the device and in the dtype of the cache's keys."""
+        angles = _angles(config, torch.arange(start, end, device=keys.device))
+        future = keys.new_full((end - start, end - start), -torch.inf).triu(1)
+        rows = config.n_head // config.n_query_groups * (end - start)
+        scores, shares = keys.new_empty(2, config.n_query_groups, rows, end)
+        return cls(_Turn.of(angles.cos(), angles.sin()), future, scores, shares)
+
+
+class _Turn(NamedTuple):
+    """Rotation of each pair (i, i + size / 2) of T positions, each by angles of its own."""
+
+    cos: torch.Tensor  # float32 [T, size], of both of a pair
+    sin: torch.Tensor  # the same, negative for the first of a pair
+
+    @classmethod
+    def of(cls, cos: torch.Tensor, sin: torch.Tensor) -> Self:
+        """From those of each pair, float32 [T, size / 2]."""
+        return cls(torch.cat([cos, cos], -1), torch.cat([-sin, sin], -1))
 
     def rotate(self, x: torch.Tensor) -> torch.Tensor:
-        """x [heads, T, size] rotated to these positions."""
-        return _rotate(x, self.cos, self.sin)
+        """x [heads, T, size] rotated, computed in float32."""
+        y = x.float()
+        return torch.addcmul(y * self.cos, y.roll(y.shape[-1] // 2, -1), self.sin).to(x.dtype)
 
 
 def _angles(config: LmConfig, positions: torch.Tensor) -> torch.Tensor:
@@ -238,12 +260,6 @@ def _angles(config: LmConfig, positions: torch.Tensor) -> torch.Tensor:
     """
     exponents = torch.arange(0, config.head_size, 2, device=positions.device, dtype=torch.float32) / config.head_size
     return torch.outer(positions.to(torch.float16).to(torch.float32), 1.0 / config.rope_base**exponents)
-
-
-def _rotate(x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:
-    """Rotate each pair (i, i + size / 2) of x [heads, T, size]; computed in float32."""
-    a, b = x.float().chunk(2, dim=-1)
-    return torch.cat([a * cos - b * sin, b * cos + a * sin], dim=-1).to(x.dtype)
 
 
 def _rows_from_interleaved(config: LmConfig) -> torch.Tensor:

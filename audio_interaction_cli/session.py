@@ -108,7 +108,7 @@ class Session:
             checkpoint=self._engine.name,
             device=str(self._engine.device),
             dtype=self._engine.dtype_name,
-            quantize="none",
+            quantize=self._engine.quantize,
             context_tokens=self.context_tokens,
             sampling=SamplingFacts(
                 temperature=sampling.temperature,

@@ -47,6 +47,11 @@ class Settings:
         Literal["auto", "float32", "bfloat16", "float16"],
         _option("--dtype", panel=MODEL, help="Number format of the weights; auto is the fastest the device does well."),
     ] = "auto"
+    quantize: Annotated[
+        Literal["none", "int8"],
+        _option("--quantize", panel=MODEL,
+                help="int8 stores the linear layers in a byte a weight: faster on a CPU, and a little less exact."),
+    ] = "none"  # fmt: skip
     temperature: Annotated[
         float, _option("--temperature", min=0.0, panel=REPLIES, help="Randomness of replies; 0 is greedy.")
     ] = 0.3

@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from audio_interaction_cli.errors import CheckpointError
+from audio_interaction_cli.linear import multiply
 from audio_interaction_cli.protocol import CHUNK_FRAMES, N_MELS
 
 if TYPE_CHECKING:
@@ -46,7 +47,7 @@ def read_config(fields: Mapping[str, Any]) -> "Qwen2_5OmniAudioEncoderConfig":
 
 
 class Tower(nn.Module):
-    """mel: [B, 128, 40], 10 ms columns -> frames: [B, 10, output_dim], 40 ms each; dtype of the weights."""
+    """mel: [B, 128, 40], 10 ms columns, dtype of the convolutions -> frames: [B, 10, output_dim], 40 ms each."""
 
     def __init__(self, config: "Qwen2_5OmniAudioEncoderConfig") -> None:
         super().__init__()
@@ -62,7 +63,7 @@ class Tower(nn.Module):
     def forward(self, mel: torch.Tensor) -> torch.Tensor:
         x = F.gelu(self.conv1(mel))
         x = F.gelu(self.conv2(x)).transpose(1, 2)  # [B, 20, width]
-        x = x + sinusoids(x.shape[1], x.shape[2], x.device, x.dtype)
+        x = x + sinusoids(x.shape[1], x.shape[2], x.device, self.ln_post.weight.dtype)
         for layer in self.layers:
             x = layer(x)
         x = x.view(len(x), CHUNK_FRAMES, 2, -1).mean(2)
@@ -96,7 +97,8 @@ class _Attention(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         q, k, v = (
-            proj(x).unflatten(-1, (self.heads, -1)).transpose(1, 2) for proj in (self.q_proj, self.k_proj, self.v_proj)
+            part.view(*x.shape[:2], self.heads, -1).transpose(1, 2)
+            for part in multiply(x, self.q_proj, self.k_proj, self.v_proj)
         )
         y: torch.Tensor = self.out_proj(F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2))
         return y

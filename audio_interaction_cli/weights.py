@@ -21,17 +21,24 @@ from audio_interaction_cli.errors import CheckpointError, OutOfMemoryError
 
 Progress = Callable[[int, int], None]
 """Called with bytes in memory so far and in all."""
+Finished = Callable[[str], object]
+"""Called with a parameter's name once it is filled; may free it."""
+READ_AHEAD = 8  # parameters
 OtherName = Callable[[str], tuple[str, torch.Tensor] | None]
 """A parameter's other name in a file, and the row order that brings it into the module's."""
 
 
-def materialise(module: nn.Module, device: torch.device) -> Mapping[str, torch.Tensor]:
-    """Give a module made on the meta device its (uninitialised) memory, and return its parameters."""
+def allocate(module: nn.Module, name: str, device: torch.device) -> torch.Tensor:
+    """Give a parameter of a module made on the meta device its memory, uninitialised.
+
+    One by one, as they are filled: what `Finished` frees of one is then there for the next.
+    """
+    path, _, leaf = name.rpartition(".")
+    owner = module.get_submodule(path)
     with enough_memory(size_bytes(module), device):
-        module.to_empty(device=device)
-    module.requires_grad_(False).eval()
-    parameters: Mapping[str, torch.Tensor] = module.state_dict()
-    return parameters
+        tensor = torch.empty_like(getattr(owner, leaf), device=device)
+    setattr(owner, leaf, nn.Parameter(tensor, requires_grad=False))
+    return tensor
 
 
 @contextmanager
@@ -59,16 +66,18 @@ def load_safetensors(
     tensors: Mapping[str, TensorHeader],
     progress: Progress,
     other_name: OtherName = lambda _: None,
+    finished: Finished = lambda _: None,
 ) -> None:
     """Fill `module`, made on the meta device, from the files that hold `tensors`.
 
     CheckpointError if they are not what it needs, OutOfMemoryError if the device cannot hold it.
     """
     plan = check_headers(module, tensors, other_name)
-    parameters = materialise(module, device)
-    total = size_bytes(module)
+    sizes = {name: parameter.nbytes for name, parameter in module.state_dict().items()}
+    total = sum(sizes.values())
+    parameters: dict[str, torch.Tensor] = {}  # being read
 
-    def read(name: str) -> int:
+    def read(name: str) -> str:
         source, rows = plan[name]
         file = tensors[source].file
         try:
@@ -77,14 +86,20 @@ def load_safetensors(
                 parameters[name].copy_(tensor if rows is None else tensor[rows])
         except (SafetensorError, OSError) as error:
             raise damaged(file, error) from error
-        return int(parameters[name].nbytes)
+        return name
 
     done = 0
     pool = ThreadPoolExecutor(max_workers=min(4, os.cpu_count() or 1) if device.type == "cpu" else 1)
     try:
-        for count in pool.map(read, parameters):
-            done += count
-            progress(done, total)
+        largest_first = sorted(sizes, key=sizes.__getitem__, reverse=True)
+        for start in range(0, len(sizes), READ_AHEAD):
+            batch = largest_first[start : start + READ_AHEAD]
+            parameters |= {name: allocate(module, name, device) for name in batch}
+            for name in pool.map(read, batch):
+                del parameters[name]
+                finished(name)  # in this thread, whose freed memory is not another's
+                done += sizes[name]
+                progress(done, total)
     finally:
         pool.shutdown(cancel_futures=True)  # an interruption does not wait for the rest
 
@@ -103,30 +118,37 @@ def check_headers(
     sources = {source for source, _ in plan.values()}
     shapes = {name: tensors[source].shape for name, (source, _) in plan.items() if source in tensors}
     _check(module, shapes, strangers=sorted(tensors.keys() - sources))
+    whole = {plan[name][0] for name, parameter in module.state_dict().items() if not parameter.is_floating_point()}
     for name, header in tensors.items():
-        if not header.dtype.startswith(("F", "BF")):
+        if header.dtype != "I8" if name in whole else not header.dtype.startswith(("F", "BF")):
             raise _not_floating(name, header.dtype)
     return plan
 
 
 def load_tower(
-    module: nn.Module, device: torch.device, file: Path, ignored: tuple[str, ...], progress: Progress
+    module: nn.Module,
+    device: torch.device,
+    file: Path,
+    ignored: tuple[str, ...],
+    progress: Progress,
+    finished: Finished = lambda _: None,
 ) -> None:
     """As `load_safetensors`, from one file: safetensors or a pickled state dict of nothing but tensors."""
     if file.suffix == ".safetensors":
         kept = {name: header for name, header in headers(file).items() if not name.startswith(ignored)}
-        return load_safetensors(module, device, kept, progress)
+        return load_safetensors(module, device, kept, progress, finished=finished)
     state = {name: tensor for name, tensor in _unpickled(file).items() if not name.startswith(ignored)}
-    needed = module.state_dict().keys()
+    needed = list(module.state_dict())
     shapes = {name: tuple(state[name].shape) for name in needed if name in state}
-    _check(module, shapes, strangers=sorted(state.keys() - needed))
-    parameters = materialise(module, device)
+    _check(module, shapes, strangers=sorted(state.keys() - {*needed}))
     total = size_bytes(module)
     done = 0
-    for name, parameter in parameters.items():
+    for name in needed:
+        parameter = allocate(module, name, device)
         parameter.copy_(state[name])
         done += parameter.nbytes
         progress(done, total)
+        finished(name)
     return None
 
 

@@ -1,5 +1,7 @@
 """Token for token what the model's reference code gave, recorded in tests/golden."""
 
+import copy
+import dataclasses
 from collections.abc import Callable
 from typing import Any
 
@@ -12,6 +14,7 @@ from audio_interaction_cli.engine import Engine
 from audio_interaction_cli.events import ChunkDecided, Reply
 from audio_interaction_cli.hearing import Ear, HeardChunk
 from audio_interaction_cli.inputs import AudioInput
+from audio_interaction_cli.linear import PackedLinear, linear_layers, prepare_layer
 from audio_interaction_cli.options import SessionOptions
 from audio_interaction_cli.protocol import PUBLISHED_TOKEN_IDS as IDS
 from audio_interaction_cli.sampling import Sampling
@@ -44,10 +47,22 @@ def replayed(
     return turns, logits, texts
 
 
-@pytest.mark.parametrize("lookahead", [1, 8])
+def packed(engine: Engine) -> Engine:
+    """The engine with the layers that large models have on a CPU."""
+    tower, lm = copy.deepcopy((engine.tower, engine.lm))
+    for module in (tower, lm):
+        for path, _ in list(linear_layers(module)):
+            prepare_layer(module, path)
+    return dataclasses.replace(engine, tower=tower, lm=lm)
+
+
+@pytest.mark.parametrize(("lookahead", "form"), [(1, "plain"), (8, "plain"), (8, "packed")])
 @pytest.mark.parametrize("case", golden_cases())
-def test_every_token_text_and_logit(case: dict[str, Any], lookahead: int, load_engine: LoadEngine) -> None:
+def test_every_token_text_and_logit(case: dict[str, Any], lookahead: int, form: str, load_engine: LoadEngine) -> None:
     engine = load_engine(*case["meta"]["make_checkpoint"].split())
+    if form == "packed":
+        engine = packed(engine)
+        assert isinstance(engine.lm.lm_head, PackedLinear)
     turns, logits, texts = replayed(case, engine, lookahead)
     assert turns == case["turns"]
     assert texts == case["reply_texts"]

@@ -176,18 +176,13 @@ def test_runs_that_are_not_there_cannot_be_kept(lm: LanguageModel, runs: list[ra
         cache.keep(runs)
 
 
-def test_logits_of_some_tokens_are_those_of_all(lm: LanguageModel) -> None:
-    hidden = torch.randn(4, 48)
-    torch.testing.assert_close(lm.logits(hidden, [5, 90]), lm.logits(hidden)[:, [5, 90]], atol=1e-5, rtol=1e-5)
-
-
 def test_positions_are_rounded_to_float16() -> None:
     config = LmConfig.read(LM_FIELDS)
-    cos, sin, _ = _NewPositions.at(config, 0, 4_096, torch.zeros(1))
+    cos, sin = _NewPositions.at(config, 0, 4_096, torch.zeros(1)).turn
     torch.testing.assert_close(cos[2_049], cos[2_048])  # 2,049 rounds to the even number below
     torch.testing.assert_close(sin[2_051], sin[2_052])
     assert not torch.allclose(cos[2_047], cos[2_048])
-    torch.testing.assert_close(sin[2_047, 0], torch.tensor(2_047.0).sin())
+    torch.testing.assert_close(sin[2_047, 4], torch.tensor(2_047.0).sin())  # the second of its pair
 
 
 def test_legacy_rows_are_put_in_order() -> None:
