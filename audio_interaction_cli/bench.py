@@ -36,7 +36,7 @@ from audio_interaction_cli.protocol import (
 )
 from audio_interaction_cli.session import Session
 from audio_interaction_cli.text import TextTokenizer
-from audio_interaction_cli.weights import allocate
+from audio_interaction_cli.weights import allocate, returning_memory
 
 REPEATS = 7
 OFFLINE_CHUNKS = 32
@@ -75,13 +75,14 @@ def synthetic(shape: str, device: str = "auto", dtype: str = "auto", quantize: s
     tower, lm, place = empty(tower_shape, lm_shape, device, dtype, quantize)
     noise = torch.randn(1 << 20, generator=torch.Generator().manual_seed(1)).to(place, lm.transformer.wte.weight.dtype)
     int8 = quantize == "int8"
-    for module in (tower, lm):
-        prepare = preparing(module, int8=int8)
-        for name in list(module.state_dict()):
-            _fill(allocate(module, name, place), 1.0 if "norm" in name or "ln_" in name else noise)
-            prepare(name)
-    tokenizer = _NoText(lm.config.padded_vocab_size)
-    return Engine.of(f"synthetic {shape}", tower, lm, tokenizer, PUBLISHED_TOKEN_IDS, "Be brief.", int8=int8)
+    with returning_memory():
+        for module in (tower, lm):
+            prepare = preparing(module, int8=int8)
+            for name in list(module.state_dict()):
+                _fill(allocate(module, name, place), 1.0 if "norm" in name or "ln_" in name else noise)
+                prepare(name)
+        tokenizer = _NoText(lm.config.padded_vocab_size)
+        return Engine.of(f"synthetic {shape}", tower, lm, tokenizer, PUBLISHED_TOKEN_IDS, "Be brief.", int8=int8)
 
 
 def _fill(tensor: torch.Tensor, values: "torch.Tensor | float") -> None:

@@ -14,7 +14,7 @@ import typer
 from audio_interaction_cli import __version__
 from audio_interaction_cli.errors import AudioFileError, UsageError, WindowFullError
 from audio_interaction_cli.output import Output
-from audio_interaction_cli.settings import Settings, read_settings_file, with_settings
+from audio_interaction_cli.settings import InputDevice, Settings, read_settings_file, with_settings
 
 if TYPE_CHECKING:
     from audio_interaction_cli.checkpoint import Checkpoint
@@ -44,8 +44,10 @@ def _common(
         bool, typer.Option("--version", is_eager=True, callback=_show_version, help="Show the version and exit.")
     ] = False,
 ) -> None:
+    if context.invoked_subcommand == "doctor":
+        return  # which tells itself what is wrong with the settings file
     settings = read_settings_file()
-    context.default_map = dict.fromkeys(("run", "interactive", "mic", "bench", "info"), settings)
+    context.default_map = dict.fromkeys(("run", "interactive", "mic", "bench", "info", "config"), settings)
 
 
 @app.command()
@@ -142,17 +144,7 @@ def _hear(conversation: "Conversation", source: "Source", output: Output) -> boo
 @with_settings
 def mic(
     settings: Settings,
-    input_device: Annotated[
-        str | None,
-        typer.Option(
-            "--input-device",
-            metavar="INDEX|NAME",
-            envvar="AI_CLI_INPUT_DEVICE",
-            show_envvar=False,
-            show_default="the system's own",
-            help="Microphone, by index or part of its name; ai-cli devices lists them.",
-        ),
-    ] = None,
+    input_device: InputDevice = None,
     record: Annotated[
         Path | None,
         typer.Option("--record", metavar="FILE", help="Also keep what is heard, as it goes: .wav or .flac, 16 kHz."),

@@ -139,7 +139,10 @@ def reflows() -> bool:
 
 @contextmanager
 def transfer_bar(console: Console) -> Iterator[Callable[[int, int], None]]:
-    """A callback (bytes there, bytes in all) that draws a bar with rate and time left."""
+    """A callback (bytes there, bytes in all) that draws a bar with rate and time left on a terminal."""
+    if not is_live(console):
+        yield lambda _done_bytes, _total_bytes: None
+        return
     columns = (BarColumn(bar_width=None), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console, transient=True, redirect_stdout=False, expand=True) as progress:
         task = progress.add_task("", total=None)

@@ -27,7 +27,15 @@ from audio_interaction_cli.protocol import TokenIds
 from audio_interaction_cli.text import TextTokenizer
 from audio_interaction_cli.tower import TRAINING_ONLY, Tower, read_config
 from audio_interaction_cli.turns import Grammar, State
-from audio_interaction_cli.weights import Finished, Progress, check_headers, load_safetensors, load_tower, size_bytes
+from audio_interaction_cli.weights import (
+    Finished,
+    Progress,
+    check_headers,
+    load_safetensors,
+    load_tower,
+    returning_memory,
+    size_bytes,
+)
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 SMALL_PARAMETERS = 100_000_000  # below this, float32 is no slower on a CPU and exact
@@ -75,9 +83,10 @@ class Engine:
         int8 = checkpoint.int8 or quantize == "int8"
         tokenizer = TextTokenizer(checkpoint.tokenizer)
 
-        load_weights(checkpoint, tower, lm, place, progress, preparing(tower, int8=int8), preparing(lm, int8=int8))
-        ids, prompt = checkpoint.token_ids, checkpoint.system_prompt
-        return cls.of(checkpoint.name, tower, lm, tokenizer, ids, prompt, int8=int8)
+        with returning_memory():
+            load_weights(checkpoint, tower, lm, place, progress, preparing(tower, int8=int8), preparing(lm, int8=int8))
+            ids, prompt = checkpoint.token_ids, checkpoint.system_prompt
+            return cls.of(checkpoint.name, tower, lm, tokenizer, ids, prompt, int8=int8)
 
     @classmethod
     def of(

@@ -3,8 +3,9 @@
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -14,7 +15,7 @@ from audio_interaction_cli.checkpoint import HUB_IDS, LOCAL_FOLDER
 from audio_interaction_cli.cli import app, found_checkpoint, load_engine
 from audio_interaction_cli.errors import ExitCode, UsageError
 from audio_interaction_cli.output import Output
-from audio_interaction_cli.settings import Settings, with_settings
+from audio_interaction_cli.settings import InputDevice, Settings, settings_file, with_settings
 from audio_interaction_cli.sinks import write
 
 DEFAULT_NAMES = (*HUB_IDS, str(LOCAL_FOLDER))  # what the other commands find by themselves
@@ -121,19 +122,68 @@ def info(
     write(sys.stdout, as_json(facts) if json else as_text(facts, sys.stdout))
 
 
-@contextmanager
-def transfer_progress(quiet: bool) -> Iterator[Callable[[int, int], None]]:
+@app.command()
+def doctor(
+    checkpoint: Annotated[
+        str | None,
+        typer.Option(
+            "--checkpoint",
+            metavar="FOLDER|HUB-ID|demo",
+            envvar="AI_CLI_CHECKPOINT",
+            show_envvar=False,
+            help="Look at this one.",
+        ),
+    ] = None,
+    input_device: InputDevice = None,
+    json: AsJson = False,
+) -> None:
+    """Look at everything that mic and run need, and say what is missing; exit status 1 if something is."""
+    from audio_interaction_cli.doctor import examine
+    from audio_interaction_cli.info import as_json, finding_as_text
+
+    findings = []
+    for finding in examine(checkpoint, input_device):
+        findings.append(finding)
+        if not json:
+            write(sys.stdout, finding_as_text(finding, sys.stdout))
+    healthy = all(finding.status != "problem" for finding in findings)
+    if json:
+        write(sys.stdout, as_json({"schema": 1, "healthy": healthy, "findings": [asdict(f) for f in findings]}))
+    raise typer.Exit(ExitCode.OK if healthy else ExitCode.FAILED)
+
+
+@app.command()
+@with_settings
+def config(
+    settings: Settings,
+    context: typer.Context,
+    input_device: InputDevice = None,
+) -> None:
+    """Show every setting and where its value comes from: an option, the environment, the settings file or a default."""
+    from audio_interaction_cli.info import as_json, config_as_text
+
+    places = {"ENVIRONMENT": "environment", "DEFAULT_MAP": "file", "COMMANDLINE": "option"}
+    values = {field.name: getattr(settings, field.name) for field in fields(settings)} | {"input_device": input_device}
+    shown = {}
+    for name, value in values.items():
+        source = context.get_parameter_source(name)
+        origin = places.get(source.name if source else "", "default")
+        shown[name] = {
+            "value": value if value is None or isinstance(value, int | float) else str(value),
+            "from": origin,
+        }
+    file = settings_file()
+    facts = {"schema": 1, "file": str(file), "exists": file.exists(), "settings": shown}
+    write(sys.stdout, as_json(facts) if settings.json else config_as_text(facts, sys.stdout))
+
+
+def transfer_progress(quiet: bool) -> AbstractContextManager[Callable[[int, int], None]]:
     """A callback (bytes there, bytes in all) that shows rate and time left on a terminal."""
     from rich.console import Console
 
-    from audio_interaction_cli.display import is_live, transfer_bar
+    from audio_interaction_cli.display import transfer_bar
 
-    console = Console(stderr=True)
-    if quiet or not is_live(console):
-        yield lambda _done, _total: None
-    else:
-        with transfer_bar(console) as show:
-            yield show
+    return nullcontext(lambda _done, _total: None) if quiet else transfer_bar(Console(stderr=True))
 
 
 @app.command()

@@ -22,6 +22,8 @@ Progress = Callable[[int, int], object]
 ATTEMPTS = 5  # in a row without a byte of progress; the library tries each file five times itself
 LONGEST_PAUSE_S = 20.0
 POLL_S = 0.2
+REACH_S = 5.0
+TOKEN = "set HF_TOKEN, or pass --token; hf auth login keeps one"
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +121,16 @@ class Download:
         )  # fmt: skip
 
 
+def reach(hub_id: str) -> str:
+    """Ask the hub for a checkpoint and return the hub's address; DownloadError if it does not answer."""
+    from huggingface_hub import HfApi
+
+    with explained(Download(hub_id=hub_id)):
+        api = HfApi()
+        api.model_info(hub_id, timeout=REACH_S)
+        return str(api.endpoint)
+
+
 def _waited_for(work: Callable[[], Any]) -> Any:
     """The result of work that is done in another thread, so that an interruption need not wait for its threads."""
     done: Future[Any] = Future()
@@ -152,9 +164,6 @@ def _meter(told: Callable[[int], object]) -> Any:
                 told(Meter.fetched_bytes)
 
     return Meter
-
-
-TOKEN = "set HF_TOKEN, or pass --token; hf auth login keeps one"
 
 
 @contextmanager
@@ -209,7 +218,7 @@ def _of_connection(error: BaseException, hub_id: str) -> DownloadError:
             return _of_status(error.response.status_code, hub_id)
         case errors.OfflineModeIsEnabled():
             return DownloadError("HF_HUB_OFFLINE forbids asking the hub", "unset it to download")
-        case OSError(errno=errno.ENOSPC):
+        case OSError(errno=errno.ENOSPC | errno.EDQUOT | errno.EFBIG):
             message = "the disk is full; what was fetched is kept"
             return DownloadError(message, "free some space and run the same again; it goes on")
         case OSError() if "Consistency check failed" in str(error):

@@ -8,7 +8,7 @@ import math
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict
-from typing import Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 from rich.console import Console, Group, RenderableType
 from rich.padding import Padding
@@ -27,9 +27,15 @@ from audio_interaction_cli.checkpoint import (
 )
 from audio_interaction_cli.drawing import EMOTION_LOOKS
 from audio_interaction_cli.errors import CheckpointError
+from audio_interaction_cli.footprint import memory_bytes
+from audio_interaction_cli.hub import size
 from audio_interaction_cli.microphone import InputDevice
 from audio_interaction_cli.protocol import CHUNK_POSITIONS, CHUNK_S, DEFAULT_CONTEXT_POSITIONS
 from audio_interaction_cli.screen import Screen
+from audio_interaction_cli.settings import variable
+
+if TYPE_CHECKING:
+    from audio_interaction_cli.doctor import Finding
 
 DTYPE_NAMES = {"F32": "float32", "BF16": "bfloat16", "F16": "float16", "I8": "int8"}
 UNWRAPPED_COLUMNS = 10_000  # off a terminal, where a line is broken is the reader's business
@@ -75,7 +81,14 @@ def describe(checkpoint: Checkpoint) -> dict[str, Any]:
         "token_ids": asdict(checkpoint.token_ids),
         "system_prompt": checkpoint.system_prompt,
     }
-    return facts | _understood(checkpoint)
+    return facts | _memory(checkpoint) | _understood(checkpoint)
+
+
+def _memory(checkpoint: Checkpoint) -> dict[str, Any]:
+    try:
+        return {"memory_bytes": memory_bytes(checkpoint)}
+    except (KeyError, TypeError) as error:
+        raise CheckpointError(f"a configuration lacks {error}, or has it in no form that makes sense") from error
 
 
 def _parameters(tensors: Mapping[str, TensorHeader]) -> int:
@@ -130,6 +143,16 @@ def devices_as_text(facts: Mapping[str, Any], stream: TextIO) -> str:
     return _printed(lambda screen: _device_table(facts["devices"], screen), stream)
 
 
+def finding_as_text(finding: "Finding", stream: TextIO) -> str:
+    """What the doctor found in one thing, like `as_text`."""
+    return _printed(lambda screen: _line(finding, screen), stream)
+
+
+def config_as_text(facts: Mapping[str, Any], stream: TextIO) -> str:
+    """All settings and where they come from, like `as_text`."""
+    return _printed(lambda screen: _config_table(facts, screen), stream)
+
+
 def bench_as_text(figures: Mapping[str, Any], stream: TextIO) -> str:
     """What `bench` measured as a table, like `as_text`."""
     return _printed(lambda screen: _bench_tables(figures, screen), stream)
@@ -158,8 +181,9 @@ def _drawn(facts: Mapping[str, Any], screen: Screen) -> RenderableType:
     rows = {
         "name": facts["name"],
         "folder": facts["folder"],
-        "parameters": _amount(facts["parameters"], "billion", "million", "thousand"),
-        "on disk": f"{_amount(facts['bytes'], 'GB', 'MB', 'kB')}, {' and '.join(facts['dtypes'])}",
+        "parameters": _amount(facts["parameters"]),
+        "on disk": f"{size(facts['bytes'])}, {' and '.join(facts['dtypes'])}",
+        "in use": ", ".join(f"{size(number)} in {dtype}" for dtype, number in facts["memory_bytes"].items()),
         "window": f"{window} positions, {window // CHUNK_POSITIONS * CHUNK_S:.0f} s of silence",
         "language model": f"{_shape(lm)}, {lm['vocabulary']} tokens",
         "audio tower": _shape(tower),
@@ -182,8 +206,8 @@ def _bench_tables(figures: Mapping[str, Any], screen: Screen) -> RenderableType:
     facts = (figures["checkpoint"], figures["machine"], f"{figures['threads']} threads", figures["device"],
              figures["dtype"], f"torch {figures['torch']}")  # fmt: skip
     memory = figures["peak_memory_bytes"]
-    loaded = [f"loaded in {figures['load_s']:.1f} s", f"weights {_amount(figures['weights_bytes'], 'GB', 'MB', 'kB')}"]
-    loaded += [f"peak memory {_amount(memory, 'GB', 'MB', 'kB')}"] if memory else []
+    loaded = [f"loaded in {figures['load_s']:.1f} s", f"weights {size(figures['weights_bytes'])}"]
+    loaded += [f"peak memory {size(memory)}"] if memory else []
     columns = ("behind positions", "chunk ms", "mel", "tower", "language model", "reply token ms")
     table = Table(*columns, box=None, header_style="bold")
     for position, times in figures["positions"].items():
@@ -198,10 +222,28 @@ def _bench_tables(figures: Mapping[str, Any], screen: Screen) -> RenderableType:
     return Group(*map(Text, (dot.join(facts), dot.join(loaded))), Padding(table, (1, 0)), Text(told), Text(file))
 
 
+def _line(finding: "Finding", screen: Screen) -> RenderableType:
+    style = {"ok": "green", "note": "yellow", "problem": "bold red"}[finding.status]
+    line = Text.assemble((f"{finding.status:9}", style), f"{finding.name:12}", screen.clean(finding.message))
+    hint = Text(f"{'':21}{screen.clean(finding.hint)}", "dim") if finding.hint else None
+    return Group(line, hint) if hint else line
+
+
+def _config_table(facts: Mapping[str, Any], screen: Screen) -> RenderableType:
+    table = Table("setting", "value", "from", box=None, padding=(0, 2, 0, 0), header_style="bold")
+    for name, entry in facts["settings"].items():
+        value = "" if entry["value"] is None else screen.clean(str(entry["value"]))
+        style = "dim" if entry["from"] == "default" else ""
+        origin = variable(name) if entry["from"] == "environment" else entry["from"]
+        table.add_row(name.replace("_", "-"), Text(value), "" if origin == "default" else origin, style=style)
+    missing = "" if facts["exists"] else " (not there)"
+    return Group(Text(f"file: {facts['file']}{missing}"), Padding(table, (1, 0, 0, 0)))
+
+
 def _shape(part: Mapping[str, Any]) -> str:
-    parameters = _amount(part["parameters"], "billion", "million", "thousand")
-    size = f"{parameters} parameters" if parameters else _amount(part["bytes"], "GB", "MB", "kB")
-    return f"{size}, {part['layers']} layers of width {part['width']}"
+    parameters = _amount(part["parameters"])
+    amount = f"{parameters} parameters" if parameters else size(part["bytes"])
+    return f"{amount}, {part['layers']} layers of width {part['width']}"
 
 
 def _replies(title: str, entries: list[tuple[str, Mapping[str, Any]]], screen: Screen) -> Table:
@@ -216,10 +258,10 @@ def _replies(title: str, entries: list[tuple[str, Mapping[str, Any]]], screen: S
     return table
 
 
-def _amount(number: int | None, *units: str) -> str:
-    """The number in the largest unit that fits (10^9, 10^6 or 10^3), "" if it is not known."""
+def _amount(number: int | None) -> str:
+    """The number in words that fit, "" if it is not known."""
     if number is None:
         return ""
-    scales = zip((1e9, 1e6, 1e3), units, strict=True)
-    scale, unit = next(((scale, unit) for scale, unit in scales if number >= scale), (1e3, units[-1]))
+    scales = ((1e9, "billion"), (1e6, "million"))
+    scale, unit = next(((scale, unit) for scale, unit in scales if number >= scale), (1e3, "thousand"))
     return f"{number / scale:.1f} {unit}"

@@ -21,10 +21,15 @@ APP_NAME = "ai-cli"
 OF_ONE_COMMAND = ("input_device",)  # what the settings file may say beside the options that all share
 
 
+def variable(name: str) -> str:
+    """The environment variable of a setting."""
+    return "AI_CLI_" + name.upper()
+
+
 def _option(*names: str, panel: str, **more: Any) -> Any:
     """An option that the environment can set as well, by its first long name."""
-    variable = "AI_CLI_" + names[0].removeprefix("--").partition("/")[0].replace("-", "_").upper()
-    return typer.Option(*names, envvar=variable, show_envvar=False, rich_help_panel=panel, **more)
+    name = names[0].removeprefix("--").partition("/")[0].replace("-", "_")
+    return typer.Option(*names, envvar=variable(name), show_envvar=False, rich_help_panel=panel, **more)
 
 
 MODEL, REPLIES, OUTPUT = "Model", "Replies", "Output"
@@ -110,6 +115,19 @@ class Settings:
     quiet: Annotated[bool, _option("--quiet/--no-quiet", "-q", panel=OUTPUT, help="Only replies and errors.")] = False
     verbose: Annotated[bool, _option("--verbose/--no-verbose", "-v", panel=OUTPUT, help="Say more on stderr.")] = False
     debug: Annotated[bool, _option("--debug/--no-debug", panel=OUTPUT, help="Show tracebacks of errors.")] = False
+
+
+InputDevice = Annotated[
+    str | None,
+    typer.Option(
+        "--input-device",
+        metavar="INDEX|NAME",
+        envvar="AI_CLI_INPUT_DEVICE",
+        show_envvar=False,
+        show_default="the system's own",
+        help="Microphone, by index or part of its name; ai-cli devices lists them.",
+    ),
+]
 
 
 def with_settings(command: Callable[..., None]) -> Callable[..., None]:

@@ -4,8 +4,10 @@ The module's parameters are the only copy. Files are memory-mapped and unmapped 
 that at most a few mapped tensors are resident beside the parameters, whatever dtype the file has.
 """
 
+import ctypes
 import os
 import pickle
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -24,6 +26,7 @@ Progress = Callable[[int, int], None]
 Finished = Callable[[str], object]
 """Called with a parameter's name once it is filled; may free it."""
 READ_AHEAD = 8  # parameters
+MMAP_THRESHOLD = -3  # of malloc.h
 OtherName = Callable[[str], tuple[str, torch.Tensor] | None]
 """A parameter's other name in a file, and the row order that brings it into the module's."""
 
@@ -35,10 +38,27 @@ def allocate(module: nn.Module, name: str, device: torch.device) -> torch.Tensor
     """
     path, _, leaf = name.rpartition(".")
     owner = module.get_submodule(path)
-    with enough_memory(size_bytes(module), device):
-        tensor = torch.empty_like(getattr(owner, leaf), device=device)
+    of_meta = getattr(owner, leaf)
+    with enough_memory(size_bytes(module), device):  # not `empty_like`, which for a meta tensor imports a compiler
+        tensor = torch.empty(of_meta.shape, dtype=of_meta.dtype, device=device)
     setattr(owner, leaf, nn.Parameter(tensor, requires_grad=False))
     return tensor
+
+
+@contextmanager
+def returning_memory() -> Iterator[None]:
+    """Whatever large is freed inside goes back to the system at once, where the C library can be told so.
+
+    Else glibc keeps the room of weights that were packed, in pieces: of the full model's up to half as much again.
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
+    if mallopt:
+        mallopt(MMAP_THRESHOLD, 1 << 20)
+    try:
+        yield
+    finally:
+        if mallopt:  # where glibc's own rule ends: a step's temporaries must not come from the system each time
+            mallopt(MMAP_THRESHOLD, 1 << 25)
 
 
 @contextmanager

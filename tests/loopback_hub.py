@@ -5,7 +5,9 @@
 Prints its address. ORDERS is a JSON file, read at each request:
   status      answer everything with this status
   cuts        of file bodies: close the connection after so many bytes, one number a request until none is left
+  stalls      as cuts, but the connection stays open and nothing more comes
   corrupt     flip a byte of files with this name
+  sizes       say that files of these names are so large
   names       serve these names, of the same bytes each, instead of the folder's files
   hold        seconds to wait before each piece of a file
 """
@@ -41,12 +43,12 @@ def orders() -> dict[str, Any]:
         return found
 
 
-def next_cut() -> int | None:
+def next_of(kind: str) -> int | None:
     with lock:
         found = json.loads(ORDERS.read_text())
-        cut = found.get("cuts", []).pop(0) if found.get("cuts") else None
+        place = found[kind].pop(0) if found.get(kind) else None
         ORDERS.write_text(json.dumps(found))
-        return cut
+        return place
 
 
 def git_sha1(body: bytes) -> str:
@@ -54,9 +56,10 @@ def git_sha1(body: bytes) -> str:
 
 
 def entry(name: str, body: bytes) -> dict[str, Any]:
-    found: dict[str, Any] = {"type": "file", "path": name, "size": len(body), "oid": git_sha1(body)}
+    size = orders().get("sizes", {}).get(name, len(body))
+    found: dict[str, Any] = {"type": "file", "path": name, "size": size, "oid": git_sha1(body)}
     if len(body) >= LFS_BYTES:
-        found["lfs"] = {"oid": hashlib.sha256(body).hexdigest(), "size": len(body), "pointerSize": 134}
+        found["lfs"] = {"oid": hashlib.sha256(body).hexdigest(), "size": size, "pointerSize": 134}
     return found
 
 
@@ -100,17 +103,19 @@ class Hub(BaseHTTPRequestHandler):
         etag = facts["lfs"]["oid"] if "lfs" in facts else facts["oid"]
         headers = {"X-Repo-Commit": COMMIT, "ETag": f'"{etag}"', "Accept-Ranges": "bytes"}
         if "lfs" in facts:
-            headers |= {"X-Linked-Etag": f'"{etag}"', "X-Linked-Size": str(len(whole))}
+            headers |= {"X-Linked-Etag": f'"{etag}"', "X-Linked-Size": str(facts["size"])}
         start, status = 0, 200
         if asked := re.fullmatch(r"bytes=(\d+)-", self.headers.get("Range") or ""):
             start, status = int(asked[1]), 206
             headers["Content-Range"] = f"bytes {start}-{len(content) - 1}/{len(content)}"
-        self.send(status, content[start:], headers, cut=next_cut() if body and len(content) >= LFS_BYTES else None,
-                  body=body)  # fmt: skip
+        large = body and len(content) >= LFS_BYTES
+        stall = next_of("stalls") if large else None
+        cut = next_of("cuts") if large and stall is None else stall
+        self.send(status, content[start:], headers, cut=cut, stall=stall is not None, body=body)
         return None
 
     def send(self, status: int, content: bytes, headers: dict[str, str], *, cut: int | None = None,
-             body: bool = True) -> None:  # fmt: skip
+             stall: bool = False, body: bool = True) -> None:  # fmt: skip
         self.send_response(status)
         for name, value in {"Content-Length": str(len(content)), **headers}.items():
             self.send_header(name, value)
@@ -123,6 +128,8 @@ class Hub(BaseHTTPRequestHandler):
             if cut is not None and start + len(piece) > cut:
                 self.wfile.write(piece[: max(0, cut - start)])
                 self.wfile.flush()
+                if stall:
+                    time.sleep(60)
                 self.close_connection = True
                 self.connection.close()
                 return

@@ -3,6 +3,8 @@
 import json
 import os
 import random
+import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -36,16 +38,21 @@ class Hub:
     def told(self, **orders: Any) -> None:
         self._orders.write_text(json.dumps(orders))
 
-    def start(self, *arguments: object, **environ: str) -> "subprocess.Popen[str]":
+    def start(self, *arguments: object, largest_file: int | None = None, **environ: str) -> "subprocess.Popen[str]":
         environment = {**os.environ, "HF_ENDPOINT": self.address, "HF_HOME": str(self.home), "HF_HUB_DISABLE_XET": "1",
                        "XDG_CONFIG_HOME": str(self.home / "config"), **environ}  # fmt: skip
+
+        def limit() -> None:  # what writes more fails there, as on a full disk
+            resource.setrlimit(resource.RLIMIT_FSIZE, (largest_file or 0, largest_file or 0))
+
         return subprocess.Popen(
             [sys.executable, "-m", "audio_interaction_cli", *map(str, arguments)], env=environment, cwd=self.cwd,
             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+            preexec_fn=limit if largest_file else None,
         )  # fmt: skip
 
-    def ai(self, *arguments: object, **environ: str) -> Result:
-        process = self.start(*arguments, **environ)
+    def ai(self, *arguments: object, largest_file: int | None = None, **environ: str) -> Result:
+        process = self.start(*arguments, largest_file=largest_file, **environ)
         out, err = process.communicate(timeout=240)
         return Result(process.returncode, out, err)
 
@@ -110,6 +117,48 @@ def test_twenty_cuts_end_complete(hub: Hub, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+def test_a_hub_that_falls_silent_is_asked_again(hub: Hub, tmp_path: Path) -> None:
+    hub.told(stalls=[20_000, 0, 300_000])
+    folder = tmp_path / "checkpoints"
+    done = hub.ai("download", MODEL, "--local-dir", folder, HF_HUB_DOWNLOAD_TIMEOUT="1")
+    assert done.status == 0, done.err
+    assert hub.is_whole(folder)
+
+
+@pytest.mark.slow
+def test_two_at_once_do_no_harm(hub: Hub, tmp_path: Path) -> None:
+    hub.told(hold=0.01, cuts=[200_000, 300_000])  # slow, so that they meet
+    folder = tmp_path / "checkpoints"
+    both = [hub.start("download", MODEL, "--local-dir", folder) for _ in range(2)]
+    ends = [(process.communicate(timeout=200), process.returncode) for process in both]
+    assert [status for _, status in ends] == [0, 0], ends
+    assert hub.is_whole(folder)
+    assert not list(folder.rglob("*.incomplete"))
+
+
+@pytest.mark.slow
+def test_a_disk_that_fills_up_keeps_what_came(hub: Hub, tmp_path: Path) -> None:
+    folder = tmp_path / "checkpoints"
+    done = hub.ai("download", MODEL, "--local-dir", folder, largest_file=1_000_000)
+    assert done.status == 1
+    assert done.err.splitlines()[-2] == "error: the disk is full; what was fetched is kept", done.err
+    assert (folder / "model_config.yaml").exists()
+    assert "to fetch: " in (again := hub.ai("download", MODEL, "--local-dir", folder)).err
+    assert again.status == 0
+    assert hub.is_whole(folder)
+
+
+@pytest.mark.slow
+def test_a_disk_without_room_is_refused_before_anything_comes(hub: Hub, tmp_path: Path) -> None:
+    folder = tmp_path / "checkpoints"
+    hub.told(sizes={"model.safetensors": shutil.disk_usage(tmp_path).free * 2})
+    done = hub.ai("download", MODEL, "--local-dir", folder)
+    assert done.status == 1
+    assert "are to be fetched, and " in done.err
+    assert not list(folder.rglob("*.safetensors"))
+
+
+@pytest.mark.slow
 def test_an_interruption_is_quick_and_the_next_run_goes_on(hub: Hub, tmp_path: Path) -> None:
     hub.told(hold=0.05)
     folder = tmp_path / "checkpoints"
@@ -150,6 +199,7 @@ def test_damage_is_found(hub: Hub, tmp_path: Path) -> None:
         (401, "the hub refuses us someone/small (status 401)"),
         (403, "the hub refuses us someone/small (status 403)"),
         (404, "the hub answered with status 404"),
+        (429, "the hub has had too many requests from here (status 429)"),
         (500, "the hub is out of order (status 500)"),
     ],
 )
