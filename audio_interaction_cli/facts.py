@@ -216,25 +216,29 @@ def download(
         if not quiet:
             write(sys.stderr, f"{text}\n")
 
-    if not verify:
-        files = wanted.plan()
-        missing = sum(file.size_bytes for file in files if not file.here)
-        if dry_run:
-            for file in files:
-                write(sys.stdout, f"{size(file.size_bytes):>9}  {'here' if file.here else '    '}  {file.name}\n")
-        tell(f"{len(files)} files, {size(sum(file.size_bytes for file in files))}; "
-             f"to fetch: {size(missing)}, free: {size(wanted.free_bytes)}")  # fmt: skip
-        if dry_run:
-            return
-        try:
-            with transfer_progress(quiet) as progress:
-                wanted.fetch(files, progress)
-        except KeyboardInterrupt:
-            tell("stopped; run the same again, and it goes on where it was")
-            sys.stdout.flush()
-            os._exit(ExitCode.INTERRUPTED)  # for at its usual end Python would wait for the files begun
-    tell("checking every file against the hub")
-    wanted.verify()
+    def say_that_we_wait() -> None:
+        tell("another download is at the same place; waiting for it")
+
+    with nullcontext() if verify or dry_run else wanted.alone(say_that_we_wait):
+        if not verify:
+            files = wanted.plan()
+            missing = sum(file.size_bytes for file in files if not file.here)
+            if dry_run:
+                for file in files:
+                    write(sys.stdout, f"{size(file.size_bytes):>9}  {'here' if file.here else '    '}  {file.name}\n")
+            tell(f"{len(files)} files, {size(sum(file.size_bytes for file in files))}; "
+                 f"to fetch: {size(missing)}, free: {size(wanted.free_bytes)}")  # fmt: skip
+            if dry_run:
+                return
+            try:
+                with transfer_progress(quiet) as progress:
+                    wanted.fetch(files, progress)
+            except KeyboardInterrupt:
+                tell("stopped; run the same again, and it goes on where it was")
+                sys.stdout.flush()
+                os._exit(ExitCode.INTERRUPTED)  # for at its usual end Python would wait for the files begun
+        tell("checking every file against the hub")
+        wanted.verify()
     name = str(local_dir) if local_dir else hub_id
     if not (include or exclude):
         check(checkpoint.find(name))

@@ -50,7 +50,7 @@ class Download:
     def plan(self) -> list[RemoteFile]:
         """Ask the hub which files there are. DownloadError if it cannot be asked, or has none."""
         with explained(self):
-            found = self._snapshot(dry_run=True)
+            found = self._snapshot(dry_run=True, tqdm_class=_meter(lambda _: None))
         files = [RemoteFile(file.filename, file.file_size or 0, not file.will_download) for file in found]
         if not files:
             raise DownloadError(f"{self.hub_id} has no files of that kind", "see --include and --exclude")
@@ -63,6 +63,28 @@ class Download:
         while not folder.exists() and folder != folder.parent:
             folder = folder.parent
         return shutil.disk_usage(folder).free
+
+    @contextmanager
+    def alone(self, waiting: Callable[[], object]) -> Iterator[None]:
+        """Keep other downloads of ours from the same place, whose files would be taken away by turns.
+
+        `waiting` is called if one is at it; then it is waited for.
+        """
+        from filelock import FileLock, Timeout
+
+        folder = self.local_dir / ".cache" / "huggingface" if self.local_dir else self._place() / ".locks"
+        with explained(self):
+            folder.mkdir(parents=True, exist_ok=True)
+            lock = FileLock(folder / f"ai-cli-{self.hub_id.replace('/', '--')}.lock")
+            try:
+                lock.acquire(timeout=0)
+            except Timeout:
+                waiting()
+                lock.acquire()
+        try:
+            yield
+        finally:
+            lock.release()
 
     def fetch(self, files: Sequence[RemoteFile], progress: Progress) -> Path:
         """Fetch what is missing and return the folder. A connection that breaks is taken up again.
