@@ -35,6 +35,7 @@ from audio_interaction_cli.protocol import (
     PUBLISHED_TOKEN_IDS,
 )
 from audio_interaction_cli.session import Session
+from audio_interaction_cli.steps import Steps
 from audio_interaction_cli.text import TextTokenizer
 from audio_interaction_cli.weights import allocate, returning_memory
 
@@ -120,7 +121,7 @@ def at_position(engine: Engine, position: int, repeats: int = REPEATS) -> Timed:
     cache.keys.normal_()
     cache.values.normal_()
     cache.length = position
-    live, rows = LiveMel(), engine.decision_rows.T
+    live, rows, step = LiveMel(), engine.decision_rows.T, Steps(lm, cache)
     samples = np.random.default_rng(1).uniform(-0.1, 0.1, (1, CHUNK_SAMPLES)).astype(np.float32)
     mel = live.push(samples).to(weight)
     chunk = lm.embed(list(range(CHUNK_POSITIONS)))
@@ -128,11 +129,11 @@ def at_position(engine: Engine, position: int, repeats: int = REPEATS) -> Timed:
     token_floor = _multiplying(engine, 1, head=True)
 
     def listen() -> None:
-        (lm(chunk, cache)[-1].float() @ rows).cpu()
+        (step(chunk)[-1].float() @ rows).cpu()
         cache.crop(position)
 
     def decode() -> None:
-        lm.logits(lm(lm.embed([1]), cache)[-1:]).cpu()
+        lm.logits(step(lm.embed([1]))[-1:]).cpu()
         cache.crop(position)
 
     works: list[Callable[[], object]] = [

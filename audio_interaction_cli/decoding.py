@@ -20,6 +20,7 @@ from audio_interaction_cli.errors import CheckpointError
 from audio_interaction_cli.lm import Cache
 from audio_interaction_cli.protocol import BLOCK_POSITIONS, CHUNK_FRAMES, CHUNK_POSITIONS
 from audio_interaction_cli.sampling import Sampler, Sampling
+from audio_interaction_cli.steps import Steps
 from audio_interaction_cli.turns import Kind, State
 from audio_interaction_cli.weights import enough_memory
 from audio_interaction_cli.window import Window
@@ -53,6 +54,7 @@ class Decoder:
         self._prompt = list(prompt)
         with enough_memory(Cache.size_bytes(engine.lm.config, capacity, engine.dtype), engine.device):
             self._cache = Cache(engine.lm.config, capacity, engine.device, engine.dtype)
+        self._step = Steps(engine.lm, self._cache)
         self._window = Window(capacity, len(prompt))
         self._pending = list(prompt)  # decided, not yet fed
         self._sampler = Sampler(sampling)
@@ -99,7 +101,7 @@ class Decoder:
         """Decide on chunks, each [10, n_embd], in one pass; at most `fitting_chunks`."""
         first = len(self._pending) + BLOCK_POSITIONS - 1  # the row of the first decision
         base = self._cache.length
-        hidden = self._lm(self._blocks(chunks), self._cache)[first::CHUNK_POSITIONS]
+        hidden = self._step(self._blocks(chunks))[first::CHUNK_POSITIONS]
         logits = (hidden.float() @ self._engine.decision_rows.T).cpu()
         _check_finite(logits)
         logits[:, 1] += self._eagerness
@@ -130,7 +132,7 @@ class Decoder:
     @torch.inference_mode()
     def say(self) -> tuple[int, Kind]:
         """Draw the next token of the reply that was begun, and what it is."""
-        hidden = self._lm(self._lm.embed(self._pending), self._cache)[-1]
+        hidden = self._step(self._lm.embed(self._pending))[-1]
         self._pending = []
         if self.observe:
             self.observe(hidden)

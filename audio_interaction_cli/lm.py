@@ -77,8 +77,10 @@ class Cache:
     def __init__(self, config: LmConfig, positions: int, device: torch.device, dtype: torch.dtype) -> None:
         outer, size = (config.n_layer, config.n_query_groups), config.head_size
         # [layers, groups, positions, size], both; keys lie in memory as the product with queries reads them.
-        self.keys = torch.empty(*outer, size, positions, device=device, dtype=dtype).transpose(2, 3)
-        self.values = torch.empty(*outer, positions, size, device=device, dtype=dtype)
+        # Zeros where steps are of fixed shape and multiply what is not in use by nothing; a CPU leaves it untouched.
+        make = torch.zeros if device.type == "cuda" else torch.empty
+        self.keys = make(*outer, size, positions, device=device, dtype=dtype).transpose(2, 3)
+        self.values = make(*outer, positions, size, device=device, dtype=dtype)
         self.capacity = positions
         self.length = 0
         self._config = config
@@ -134,9 +136,22 @@ class LanguageModel(nn.Module):
         if end > cache.capacity:
             raise ValueError(f"{end} positions do not fit a cache of {cache.capacity}")
         new = _NewPositions.at(self.config, start, end, cache.keys)
-        for layer, block in enumerate(self.transformer.h):
-            x = block(x, new, cache.keys[layer, :, :end], cache.values[layer, :, :end])
+        hidden = self._through(x, new, cache.keys[:, :, :end], cache.values[:, :, :end])
         cache.length = end
+        return hidden
+
+    def fixed(self, x: torch.Tensor, position: torch.Tensor, cache: Cache) -> torch.Tensor:
+        """The same at a position that only the device knows, int64 [], in shapes that do not depend on it.
+
+        Takes the cache as it lies there, unused positions too, which must be finite, and leaves its length.
+        """
+        return self._through(
+            x, _NewPositions.fixed(self.config, position, len(x), cache.keys), cache.keys, cache.values
+        )
+
+    def _through(self, x: torch.Tensor, new: "_NewPositions", keys: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
+        for block, of_keys, of_values in zip(self.transformer.h, keys, values, strict=True):
+            x = block(x, new, of_keys, of_values)
         hidden: torch.Tensor = self.transformer.ln_f(x)
         return hidden
 
@@ -198,19 +213,18 @@ class _Attention(nn.Module):
         self.proj = nn.Linear(self.heads * self.head_size, config.n_embd, bias=False)
 
     def forward(self, x: torch.Tensor, new: "_NewPositions", keys: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
-        """Writes the T new keys and values at the end of `keys` and `values` [groups, length, head_size]."""
+        """Writes the T new keys and values into `keys` and `values` [groups, length, head_size]."""
         count = len(x)
         heads = self.qkv(x).unflatten(-1, (-1, self.head_size)).transpose(0, 1)  # [heads + 2 groups, T, size]
         turning, v = torch.split(heads, [self.heads + self.groups, self.groups])
         q, k = torch.split(new.turn.rotate(turning), [self.heads, self.groups])
-        keys[:, -count:] = k
-        values[:, -count:] = v
+        keys[:, new.slots] = k
+        values[:, new.slots] = v
         # All heads of a group share its keys: stacked as rows, they are one matrix product a group.
         q = (q * self.head_size**-0.5).to(keys.dtype).reshape(self.groups, -1, self.head_size)
         scores, shares = new.scores, new.shares
         torch.bmm(q, keys.transpose(1, 2), out=scores)
-        if count > 1:
-            scores.view(self.heads, count, -1)[:, :, -count:] += new.future
+        scores.view(self.heads, count, -1)[:, :, new.hidden] += new.future
         torch.softmax(scores, -1, out=shares)  # which sums in float32, whatever its input
         y = shares @ values
         out: torch.Tensor = self.proj(y.view(self.heads, count, -1).transpose(0, 1).flatten(1))
@@ -221,7 +235,9 @@ class _NewPositions(NamedTuple):
     """What all layers need to know of the T positions of one pass."""
 
     turn: "_Turn"
-    future: torch.Tensor  # [T, T], -inf where a position must not see another yet
+    slots: slice | torch.Tensor  # where they lie in the cache
+    hidden: slice  # the columns of which some must not be seen
+    future: torch.Tensor  # -inf where a position [T] must not see one of these columns, else 0
     scores: torch.Tensor  # [groups, heads / groups * T, length], room that all layers use in turn
     shares: torch.Tensor  # the same after the softmax
 
@@ -232,7 +248,19 @@ class _NewPositions(NamedTuple):
         future = keys.new_full((end - start, end - start), -torch.inf).triu(1)
         rows = config.n_head // config.n_query_groups * (end - start)
         scores, shares = keys.new_empty(2, config.n_query_groups, rows, end)
-        return cls(_Turn.of(angles.cos(), angles.sin()), future, scores, shares)
+        last = slice(start - end, None)
+        return cls(_Turn.of(angles.cos(), angles.sin()), last, last, future, scores, shares)
+
+    @classmethod
+    def fixed(cls, config: LmConfig, position: torch.Tensor, count: int, keys: torch.Tensor) -> Self:
+        """`count` positions from `position` on, an int64 [] on the device, among all that the cache has room for."""
+        slots = position + torch.arange(count, device=keys.device)
+        angles = _angles(config, slots)
+        room = torch.arange(keys.shape[2], device=keys.device)
+        future = keys.new_zeros(count, len(room)).masked_fill_(room > slots[:, None], -torch.inf)
+        rows = config.n_head // config.n_query_groups * count
+        scores, shares = keys.new_empty(2, config.n_query_groups, rows, len(room))
+        return cls(_Turn.of(angles.cos(), angles.sin()), slots, slice(None), future, scores, shares)
 
 
 class _Turn(NamedTuple):

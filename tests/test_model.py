@@ -1,5 +1,6 @@
 """Tower and language model against transformers' own, on random weights; and fast against slow."""
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ from torch import nn
 
 from audio_interaction_cli.errors import CheckpointError
 from audio_interaction_cli.lm import Cache, LanguageModel, LmConfig, _NewPositions, _rows_from_interleaved
+from audio_interaction_cli.steps import Steps
 from audio_interaction_cli.tower import Tower, read_config
 
 CPU = torch.device("cpu")
@@ -113,6 +115,37 @@ def test_lm_equals_transformers(lm: LanguageModel) -> None:
 def test_lm_cached_equals_uncached(lm: LanguageModel, lengths: list[int]) -> None:
     x = torch.randn(60, 48, generator=torch.Generator().manual_seed(6))
     torch.testing.assert_close(run(lm, x, *lengths), run(lm, x), atol=2e-4, rtol=2e-4)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_steps_of_fixed_shape_equal_free_ones(dtype: torch.dtype) -> None:
+    """What a GPU records, computed here each time."""
+    lm = LanguageModel(LmConfig.read(LM_FIELDS))
+    randomise(lm, 3)
+    lm.to(dtype)
+    x = torch.randn(60, 48, generator=torch.Generator().manual_seed(6)).to(dtype)
+    free, fixed = (Cache(lm.config, 64, CPU, dtype) for _ in range(2))
+    fixed.keys.zero_()
+    fixed.values.zero_()
+    made: list[object] = []
+
+    def again(work: Callable[[], None]) -> Callable[[], None]:
+        made.append(work)
+        return work
+
+    steps = Steps(lm, fixed, again)
+    tolerance = 1e-5 if dtype is torch.float32 else 5e-2
+    with torch.inference_mode():
+        for start, end in [(0, 7), (7, 20), (20, 21), (21, 34), (34, 35), (35, 39), (39, 52)]:
+            expected, got = lm(x[start:end], free), steps(x[start:end])
+            torch.testing.assert_close(got, expected, atol=tolerance, rtol=tolerance)
+        fixed.crop(10)
+        free.crop(10)
+        torch.testing.assert_close(steps(x[20:33]), lm(x[20:33], free), atol=tolerance, rtol=tolerance)
+        assert len(made) == 2  # a chunk and a token, each once
+        assert fixed.length == free.length == 23
+        with pytest.raises(ValueError, match="fit"):
+            [steps(x[:13]) for _ in range(4)]
 
 
 def test_lm_cropped_cache_has_forgotten(lm: LanguageModel) -> None:
