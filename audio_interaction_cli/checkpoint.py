@@ -10,6 +10,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
+from reprlib import repr as brief  # a value of a damaged file can be of any size
 from typing import Any
 
 import yaml
@@ -210,7 +211,7 @@ def _is_int8(folder: Path) -> bool:
     form = mapping(parse_json(folder / QUANTIZATION), QUANTIZATION).get("format")
     if form != INT8_FORMAT:
         raise CheckpointError(
-            f"{QUANTIZATION} says format {form!r}, which is not implemented",
+            f"{QUANTIZATION} says format {brief(form)}, which is not implemented",
             "make it again from the unquantized checkpoint: ai-cli convert",
         )
     return True
@@ -242,7 +243,7 @@ def _token_ids(given: Mapping[str, Any]) -> TokenIds:
         raise _wrong_protocol(f"{'lacks the' if wrong[0] in names else 'has an unknown'} token id {wrong[0]}")
     for name, token in given.items():
         if type(token) is not int or token < 0:
-            raise _wrong_protocol(f"has {token!r} as {name}, which is no token id")
+            raise _wrong_protocol(f"has {brief(token)} as {name}, which is no token id")
     ids = TokenIds(**given)
     if ids.control_begin > ids.control_end:
         raise _wrong_protocol("has a control_begin above its control_end")

@@ -8,6 +8,7 @@ import math
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict
+from reprlib import repr as brief
 from typing import TYPE_CHECKING, Any, TextIO
 
 from rich.console import Console, Group, RenderableType
@@ -98,7 +99,7 @@ def _parameters(tensors: Mapping[str, TensorHeader]) -> int:
 def _size(config: Mapping[str, Any], name: str) -> int:
     value = config.get(name)
     if type(value) is not int or value <= 0:
-        raise CheckpointError(f"{LM_CONFIG} has {value!r} as {name}, which makes no sense")
+        raise CheckpointError(f"{LM_CONFIG} has {brief(value)} as {name}, which makes no sense")
     return value
 
 

@@ -8,6 +8,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from itertools import chain, pairwise
+from reprlib import repr as brief  # a value of a damaged file can be of any size
 from typing import Any, NamedTuple, Self
 
 import torch
@@ -53,7 +54,8 @@ class LmConfig:
         """Take the fields of `model_config.yaml`; CheckpointError for what is missing, odd or unknown here."""
         for name, value in IMPLEMENTED.items():
             if given.get(name, value) != value:
-                raise CheckpointError(f"model_config.yaml asks for {name}: {given[name]}, which is not implemented")
+                asked = f"{name}: {brief(given[name])}"
+                raise CheckpointError(f"model_config.yaml asks for {asked}, which is not implemented")
         values = {"block_size": DEFAULT_CONTEXT_POSITIONS} | {k: v for k, v in given.items() if v is not None}
         if {"n_embd", "n_head"} <= values.keys() and values["n_head"]:
             values.setdefault("head_size", values["n_embd"] // values["n_head"])
@@ -61,7 +63,7 @@ class LmConfig:
             value = values.get(field.name)
             allowed = (int, float) if field.type is float else int
             if isinstance(value, bool) or not isinstance(value, allowed) or not 0 < value <= LARGEST[field.name]:
-                raise CheckpointError(f"model_config.yaml has {value!r} as {field.name}, which makes no sense")
+                raise CheckpointError(f"model_config.yaml has {brief(value)} as {field.name}, which makes no sense")
         config = cls(**{field.name: values[field.name] for field in fields(cls)})
         if config.n_head % config.n_query_groups or config.head_size % 2:
             raise CheckpointError("model_config.yaml: n_head, n_query_groups and head_size do not fit together")

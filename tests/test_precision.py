@@ -1,5 +1,6 @@
 """How far the fast number formats are from float32, on the demo checkpoint with its own recordings."""
 
+import functools
 from collections.abc import Callable
 
 import pytest
@@ -19,6 +20,7 @@ LARGEST_ERROR = {"float32": 0.0, "bfloat16": 0.005, "int8": 0.01}  # of logits, 
 LEAST_AGREEMENT = {"float32": 1.0, "bfloat16": 0.98, "int8": 0.96}  # of decisions
 
 
+@functools.cache
 def heard(format_: str, eagerness: float) -> tuple[list[Event], torch.Tensor]:
     """Events and logits [chunks, vocabulary] of all recordings of the demo."""
     dtype, quantize = FORMATS[format_]
