@@ -25,6 +25,7 @@ def run_inference(
     rounds: int | None = None,
     *,
     dtype: str = "auto",
+    quantize: str = "none",
     options: SessionOptions | None = None,
     separate: bool = False,
     tail_silence_s: float = TAIL_SILENCE_S,
@@ -35,7 +36,7 @@ def run_inference(
     checkpoint_dir: folder, downloaded hub id or "demo"; None takes ./checkpoints, else the hub cache, else the demo.
     audio_paths: what to hear. None asks for one path after another, `rounds` times or to the end of input,
         and prints the replies; a path that cannot be read is then reported and asked for again.
-    device, dtype: see `Engine.load`. options: sampling, prompt and window, see `SessionOptions`.
+    device, dtype, quantize: see `Engine.load`. options: sampling, prompt and window, see `SessionOptions`.
     separate: a fresh session for each file. on_event: called with every event as it happens.
 
     Raises CheckpointError and UsageError; AudioFileError for the first file that cannot be heard to its end, and
@@ -44,7 +45,7 @@ def run_inference(
     if isinstance(audio_paths, str | os.PathLike):
         raise UsageError("audio_paths must be a list of paths, not a single one")
     named = None if checkpoint_dir is None else os.fspath(checkpoint_dir)
-    engine = Engine.load(checkpoint.find(named), device=str(device), dtype=dtype)
+    engine = Engine.load(checkpoint.find(named), device=str(device), dtype=dtype, quantize=quantize)
     replies: list[Reply] = []
     printed = PlainReplies(sys.stdout, prefix_file=True) if audio_paths is None else None
 

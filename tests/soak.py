@@ -128,9 +128,14 @@ def _figures(n: int, period: Period, room: Room, period_s: float) -> dict[str, f
             right += 1
     wanted = sum(answer is not None for _, answer in asked)
     return {
-        "period": n + 1, "asked": wanted, "right": right, "share": round(right / max(1, wanted), 4), "others": len(replies),
-        "median_step_ms": round(median(period.step_ms), 3), "resident_mb": round(period.resident_bytes / 1e6, 1),
-    }  # fmt: skip
+        "period": n + 1,
+        "asked": wanted,
+        "right": right,
+        "share": round(right / max(1, wanted), 4),
+        "others": len(replies),
+        "median_step_ms": round(median(period.step_ms), 3),
+        "resident_mb": round(period.resident_bytes / 1e6, 1),
+    }
 
 
 def _resident_bytes() -> int:
