@@ -104,8 +104,9 @@ class Engine:
         rows = head_rows(lm.lm_head, [ids.keep_silence, ids.text_begin])
         table = lm.transformer.wte.weight
         for module in (tower, lm):
+            prepare = preparing(module, int8=int8, head=True)
             for path, _ in list(module.named_modules()):
-                preparing(module, int8=int8, head=True)(f"{path}.weight")
+                prepare(f"{path}.weight")
         quantize = "int8" if int8 else "none"
         return cls(name, table.device, table.dtype, tower, lm, tokenizer, ids, prompt, rows, quantize)
 
@@ -189,7 +190,7 @@ def empty(
         )
     tower, lm = without_weights(tower_fields, lm_fields)
     number = choose_dtype(dtype, place, _parameters(tower) + _parameters(lm))
-    if stored_int8 and number is torch.float16:
+    if (stored_int8 or quantize == "int8") and number is torch.float16:
         raise UsageError("int8 does not go with float16", "use --dtype auto")
     tower, lm = tower.to(number), lm.to(number)
     if stored_int8 or quantize == "int8":
@@ -230,7 +231,8 @@ def preparing(module: nn.Module, *, int8: bool, head: bool = False) -> Callable[
     The head stays as it is until rows of it were read. Nothing is done for small models in float32, of which no step
     is slow.
     """
-    worth_it = int8 or _parameters(module) > SMALL_PARAMETERS or next(module.parameters()).dtype is torch.bfloat16
+    large = weight_bytes(module) > SMALL_PARAMETERS * torch.float32.itemsize
+    worth_it = int8 or large or next(module.parameters()).dtype is torch.bfloat16
 
     def prepare(name: str) -> None:
         path, _, kind = name.rpartition(".")

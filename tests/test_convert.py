@@ -126,6 +126,8 @@ def test_an_unknown_quantization_is_no_checkpoint(folder: Path, tmp_path: Path) 
 def test_int8_is_refused_where_it_cannot_be_computed(folder: Path) -> None:
     with pytest.raises(UsageError, match="unknown quantization"):
         load(folder, quantize="int3")
+    with pytest.raises(UsageError, match="float16"):
+        load(folder, dtype="float16", quantize="int8")
 
 
 def test_a_full_disk_leaves_nothing_behind(folder: Path, tmp_path: Path) -> None:
