@@ -8,7 +8,6 @@ import math
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict
-from reprlib import repr as brief
 from typing import TYPE_CHECKING, Any, TextIO
 
 from rich.console import Console, Group, RenderableType
@@ -17,7 +16,6 @@ from rich.table import Table
 from rich.text import Text
 
 from audio_interaction_cli.checkpoint import (
-    LM_CONFIG,
     UNDERSTANDS,
     Checkpoint,
     TensorHeader,
@@ -27,8 +25,7 @@ from audio_interaction_cli.checkpoint import (
     parse_json,
 )
 from audio_interaction_cli.drawing import EMOTION_LOOKS
-from audio_interaction_cli.errors import CheckpointError
-from audio_interaction_cli.footprint import memory_bytes
+from audio_interaction_cli.footprint import memory_bytes, size_of
 from audio_interaction_cli.hub import size
 from audio_interaction_cli.microphone import InputDevice
 from audio_interaction_cli.protocol import CHUNK_POSITIONS, CHUNK_S, DEFAULT_CONTEXT_POSITIONS
@@ -55,10 +52,10 @@ def describe(checkpoint: Checkpoint) -> dict[str, Any]:
     of_lm: dict[str, Any] = {
         "parameters": _parameters(checkpoint.lm_tensors),
         "bytes": sum(os.path.getsize(file) for file in lm_files),
-        "layers": _size(lm, "n_layer"),
-        "width": _size(lm, "n_embd"),
-        "heads": _size(lm, "n_head"),
-        "vocabulary": _size(lm, "padded_vocab_size"),
+        "layers": size_of(lm, "n_layer"),
+        "width": size_of(lm, "n_embd"),
+        "heads": size_of(lm, "n_head"),
+        "vocabulary": size_of(lm, "padded_vocab_size"),
     }
     of_tower: dict[str, Any] = {
         "parameters": _parameters(tower_tensors) if readable else None,
@@ -68,7 +65,7 @@ def describe(checkpoint: Checkpoint) -> dict[str, Any]:
         "heads": tower.get("encoder_attention_heads"),
     }
     dtypes = {header.dtype for header in (*checkpoint.lm_tensors.values(), *tower_tensors.values())}
-    window = DEFAULT_CONTEXT_POSITIONS if lm.get("block_size") is None else _size(lm, "block_size")
+    window = DEFAULT_CONTEXT_POSITIONS if lm.get("block_size") is None else size_of(lm, "block_size")
     facts: dict[str, Any] = {
         "schema": 1,
         "name": checkpoint.name,
@@ -82,25 +79,11 @@ def describe(checkpoint: Checkpoint) -> dict[str, Any]:
         "token_ids": asdict(checkpoint.token_ids),
         "system_prompt": checkpoint.system_prompt,
     }
-    return facts | _memory(checkpoint) | _understood(checkpoint)
-
-
-def _memory(checkpoint: Checkpoint) -> dict[str, Any]:
-    try:
-        return {"memory_bytes": memory_bytes(checkpoint)}
-    except (KeyError, TypeError) as error:
-        raise CheckpointError(f"a configuration lacks {error}, or has it in no form that makes sense") from error
+    return facts | {"memory_bytes": memory_bytes(checkpoint)} | _understood(checkpoint)
 
 
 def _parameters(tensors: Mapping[str, TensorHeader]) -> int:
     return sum(math.prod(header.shape) for header in tensors.values())
-
-
-def _size(config: Mapping[str, Any], name: str) -> int:
-    value = config.get(name)
-    if type(value) is not int or value <= 0:
-        raise CheckpointError(f"{LM_CONFIG} has {brief(value)} as {name}, which makes no sense")
-    return value
 
 
 def _understood(checkpoint: Checkpoint) -> dict[str, Any]:

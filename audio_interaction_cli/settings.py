@@ -162,7 +162,7 @@ def read_settings_file() -> dict[str, Any]:
         values = tomllib.loads(file.read_text("utf-8"))
     except FileNotFoundError:
         return {}
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise UsageError(f"the settings file cannot be read: {error}", f"mend or remove {file}") from error
     known = {*(field.name for field in fields(Settings)), *OF_ONE_COMMAND}
     values = {name.replace("-", "_"): value for name, value in values.items()}
