@@ -340,6 +340,7 @@ def test_defaults_are_the_models_own(ai: Ai, monkeypatch: pytest.MonkeyPatch) ->
     assert "{" not in ai("run", "--no-json", SPEECH).out
 
 
+@pytest.mark.slow
 def test_streams_that_are_closed_or_full_before_it_begins(folder: Path) -> None:
     tool = f"{sys.executable} -m audio_interaction_cli"
     model = f"--checkpoint {folder} --temperature 0 {SPEECH}"

@@ -85,6 +85,7 @@ def test_into_the_cache_and_found_there_without_the_hub(hub: Hub) -> None:
     assert json.loads(info.out)["name"] == MODEL
 
 
+@pytest.mark.slow
 def test_a_dry_run_fetches_nothing_and_a_folder_takes_all(hub: Hub, tmp_path: Path) -> None:
     folder = tmp_path / "checkpoints"
     dry = hub.ai("download", MODEL, "--local-dir", folder, "--dry-run")
