@@ -37,7 +37,7 @@ from audio_interaction_cli.protocol import (
 from audio_interaction_cli.session import Session
 from audio_interaction_cli.steps import Steps
 from audio_interaction_cli.text import TextTokenizer
-from audio_interaction_cli.weights import allocate, returning_memory
+from audio_interaction_cli.weights import allocate, enough_memory, returning_memory, size_bytes
 
 REPEATS = 7
 OFFLINE_CHUNKS = 32
@@ -78,9 +78,12 @@ def synthetic(shape: str, device: str = "auto", dtype: str = "auto", quantize: s
     int8 = quantize == "int8"
     with returning_memory():
         for module in (tower, lm):
-            prepare = preparing(module, int8=int8)
+            prepare, total_bytes = preparing(module, int8=int8), size_bytes(module)
             for name in list(module.state_dict()):
-                _fill(allocate(module, name, place), 1.0 if "norm" in name or "ln_" in name else noise)
+                with enough_memory(total_bytes, place):
+                    parameter = allocate(module, name, place)
+                _fill(parameter, 1.0 if "norm" in name or "ln_" in name else noise)
+                del parameter  # which preparing replaces
                 prepare(name)
         tokenizer = _NoText(lm.config.padded_vocab_size)
         return Engine.of(f"synthetic {shape}", tower, lm, tokenizer, PUBLISHED_TOKEN_IDS, "Be brief.", int8=int8)

@@ -1,12 +1,9 @@
 """Looks at everything that `mic` and `run` need on this machine, and says what is missing and how to mend it."""
 
-import os
 import platform
-import shutil
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Literal
 
 import psutil
@@ -122,10 +119,9 @@ def _memory(checkpoint: Checkpoint | None) -> Finding:
 def _disk(checkpoint: Checkpoint | None) -> Finding:
     from huggingface_hub.constants import HF_HUB_CACHE
 
-    folder = Path(HF_HUB_CACHE).absolute()
-    while not os.path.exists(folder):
-        folder = folder.parent
-    free_bytes = shutil.disk_usage(folder).free
+    from audio_interaction_cli.hub import Download
+
+    free_bytes = Download(hub_id=HUB_IDS[0]).free_bytes
     message = f"{_gb(free_bytes)} free for the hub cache in {HF_HUB_CACHE}"
     if free_bytes < REAL_CHECKPOINT_BYTES and (checkpoint is None or checkpoint.name == DEMO):
         hint = f"the real model takes {_gb(REAL_CHECKPOINT_BYTES)}; another place: --local-dir or HF_HOME"

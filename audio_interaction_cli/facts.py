@@ -95,9 +95,8 @@ def convert(
     from audio_interaction_cli import convert as converting
 
     with transfer_progress(quiet) as progress:
-        converting.convert(
-            checkpoint.find(source), destination, dtype=dtype, quantize=quantize, progress=progress
-        )  # fmt: skip
+        found = checkpoint.find(source)
+        converting.convert(found, destination, dtype=dtype, quantize=quantize, progress=progress)
     if not quiet:
         write(sys.stderr, f"{destination} is written; next: ai-cli mic --checkpoint {destination}\n")
 

@@ -85,16 +85,16 @@ class Int8Linear(nn.Module):
     @classmethod
     def of(cls, linear: nn.Linear) -> Self:
         """The layer quantized."""
-        quantized = cls.like(linear)
+        layer = cls.like(linear)
         parts = zip(
-            *(torch.split(part, ROWS_AT_ONCE) for part in (linear.weight, quantized.weight, quantized.weight_scale)),
+            *(torch.split(part, ROWS_AT_ONCE) for part in (linear.weight, layer.weight, layer.weight_scale)),
             strict=True,
         )
         for weight, rounded, scale in parts:
             rotated = rotate(weight.detach().float())
             scale.copy_(rotated.abs().amax(1).clamp_min_(torch.finfo(torch.float32).tiny) / LARGEST_INT8)
             rounded.copy_((rotated / scale[:, None]).round_())
-        return quantized
+        return layer
 
     def rows(self, ids: list[int]) -> torch.Tensor:
         """Rows of the weights as they were but for rounding, float32 [n, in]; not after `pack`."""

@@ -39,8 +39,8 @@ def allocate(module: nn.Module, name: str, device: torch.device) -> torch.Tensor
     path, _, leaf = name.rpartition(".")
     owner = module.get_submodule(path)
     of_meta = getattr(owner, leaf)
-    with enough_memory(size_bytes(module), device):  # not `empty_like`, which for a meta tensor imports a compiler
-        tensor = torch.empty(of_meta.shape, dtype=of_meta.dtype, device=device)
+    # Not `empty_like`, which for a meta tensor imports a compiler.
+    tensor = torch.empty(of_meta.shape, dtype=of_meta.dtype, device=device)
     setattr(owner, leaf, nn.Parameter(tensor, requires_grad=False))
     return tensor
 
@@ -114,7 +114,8 @@ def load_safetensors(
         largest_first = sorted(sizes, key=sizes.__getitem__, reverse=True)
         for start in range(0, len(sizes), READ_AHEAD):
             batch = largest_first[start : start + READ_AHEAD]
-            parameters |= {name: allocate(module, name, device) for name in batch}
+            with enough_memory(total, device):
+                parameters |= {name: allocate(module, name, device) for name in batch}
             for name in pool.map(read, batch):
                 del parameters[name]
                 finished(name)  # in this thread, whose freed memory is not another's
@@ -164,7 +165,8 @@ def load_tower(
     total = size_bytes(module)
     done = 0
     for name in needed:
-        parameter = allocate(module, name, device)
+        with enough_memory(total, device):
+            parameter = allocate(module, name, device)
         parameter.copy_(state[name])
         done += parameter.nbytes
         progress(done, total)

@@ -10,10 +10,11 @@ import argparse
 import json
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
+from time import process_time
 
 import numpy as np
 
@@ -31,6 +32,7 @@ from audio_interaction_cli.playback import played
 from audio_interaction_cli.protocol import SAMPLE_RATE_HZ
 from audio_interaction_cli.sampling import Sampling
 from audio_interaction_cli.settings import Settings
+from audio_interaction_cli.sinks import write
 from closed_set import SOUND_OF
 from dialogue import Dialogue
 
@@ -50,7 +52,7 @@ class Room(Source):
         self._samples = int(hours * 3_600 * SAMPLE_RATE_HZ)
         self._draw = np.random.default_rng(seed)
         self.said: list[tuple[float, str | None]] = []
-        """When each clip ended, in seconds, and the reply that it asks for, if any."""
+        """When each clip ended, in seconds, and the reply that it asks for, if any; until its period is over."""
 
     def blocks(self) -> Iterator[Samples]:
         """Of clips with what comes before each."""
@@ -85,26 +87,39 @@ def _answer(name: str) -> str | None:
 class Period:
     """What was measured in an hour."""
 
+    began_cpu_s: float = field(default_factory=process_time)
     step_ms: list[float] = field(default_factory=list)
     replies: list[tuple[float, str]] = field(default_factory=list)
     resident_bytes: int = 0
 
 
-def soak(hours: float, seed: int, period_s: float = 3_600.0) -> list[dict[str, float]]:
-    """Hear it all; figures of each period."""
+def soak(
+    hours: float,
+    seed: int,
+    period_s: float = 3_600.0,
+    told: Callable[[dict[str, float]], None] = lambda _: None,
+) -> list[dict[str, float]]:
+    """Hear it all; figures of each period, each told as soon as it is over."""
     room = Room(hours, seed)
     engine = Engine.load(find("demo"), device="cpu")
-    periods: list[Period] = []
+    figures: list[dict[str, float]] = []
+    period = Period()
+
+    def finish() -> None:
+        nonlocal period
+        figures.append(_figures(len(figures), period, room, period_s))
+        told(figures[-1])
+        period = Period()
 
     def tally(event: Event) -> None:
         if isinstance(event, ChunkDecided):
-            if event.t > len(periods) * period_s:
-                periods.append(Period())
-            periods[-1].step_ms.append(event.step_ms)
-            if len(periods[-1].step_ms) % 500 == 0:
-                periods[-1].resident_bytes = max(periods[-1].resident_bytes, _resident_bytes())
+            if event.t > (len(figures) + 1) * period_s:
+                finish()
+            period.step_ms.append(event.step_ms)
+            if len(period.step_ms) % 500 == 0:
+                period.resident_bytes = max(period.resident_bytes, _resident_bytes())
         if isinstance(event, Reply):
-            periods[-1].replies.append((event.start, event.text))
+            period.replies.append((event.start, event.text))
         output.emit(event)
 
     with Output(Settings(quiet=True)) as output, Interruption() as interruption:
@@ -114,11 +129,13 @@ def soak(hours: float, seed: int, period_s: float = 3_600.0) -> list[dict[str, f
             LiveConversation(
                 conversation, capture, output, keys=lambda: "", interruption=interruption, name="room"
             ).run()
-    return [_figures(n, period, room, period_s) for n, period in enumerate(periods) if period.replies]
+    finish()
+    return figures
 
 
 def _figures(n: int, period: Period, room: Room, period_s: float) -> dict[str, float]:
-    asked = [(end, answer) for end, answer in room.said if n * period_s < end <= (n + 1) * period_s]
+    asked = [(end, answer) for end, answer in room.said if end <= (n + 1) * period_s]
+    room.said = room.said[len(asked) :]
     replies = list(period.replies)
     right = 0
     for end, answer in asked:
@@ -134,6 +151,7 @@ def _figures(n: int, period: Period, room: Room, period_s: float) -> dict[str, f
         "share": round(right / max(1, wanted), 4),
         "others": len(replies),
         "median_step_ms": round(median(period.step_ms), 3),
+        "cpu_ms_per_chunk": round(1_000 * (process_time() - period.began_cpu_s) / len(period.step_ms), 3),
         "resident_mb": round(period.resident_bytes / 1e6, 1),
     }
 
@@ -149,8 +167,7 @@ def main() -> None:
     parser.add_argument("--hours", type=float, default=24.0)
     parser.add_argument("--seed", type=int, default=1)
     asked = parser.parse_args()
-    for figures in soak(asked.hours, asked.seed):
-        sys.stderr.write(json.dumps(figures) + "\n")
+    soak(asked.hours, asked.seed, told=lambda figures: write(sys.stderr, json.dumps(figures) + "\n"))
 
 
 if __name__ == "__main__":
