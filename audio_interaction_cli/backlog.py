@@ -28,7 +28,14 @@ class Note:
     text: str
 
 
-Mark = Begin | Note | AiCliError
+@dataclass(frozen=True, slots=True)
+class Gap:
+    """So many seconds were not heard between what came before and what follows."""
+
+    seconds: float
+
+
+Mark = Begin | Note | Gap | AiCliError
 """What comes between samples; an error says what was wrong with the input so far."""
 Item = Samples | Mark
 

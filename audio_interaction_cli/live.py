@@ -9,12 +9,13 @@ from collections.abc import Callable, Iterator
 from types import FrameType, TracebackType
 from typing import Self
 
-from audio_interaction_cli.backlog import Begin, Item, Note
+from audio_interaction_cli.backlog import Begin, Gap, Item, Note
 from audio_interaction_cli.capture import Capture
 from audio_interaction_cli.conversation import Conversation
 from audio_interaction_cli.errors import AiCliError, AudioDeviceError
 from audio_interaction_cli.events import Event, Lag
 from audio_interaction_cli.output import Output
+from audio_interaction_cli.plain import clock
 from audio_interaction_cli.protocol import CHUNK_SAMPLES, SAMPLE_RATE_HZ, seconds
 from audio_interaction_cli.session import Session
 from audio_interaction_cli.view import Input
@@ -77,6 +78,7 @@ class LiveConversation:
         self._quit = False
         self._name = name
         self._fed_samples = 0
+        self._missing_s = 0.0
         self._heard_before_samples = conversation.session.tally.chunks * CHUNK_SAMPLES
         self._delay = _Delay()
         self._file: str | None = None
@@ -115,6 +117,9 @@ class LiveConversation:
                 self._conversation.tell([self._session.begin_round(name)])
             case Note(text):
                 self._output.note(text)
+            case Gap(missing_s):
+                self._missing_s += missing_s
+                self._output.note(f"nothing was heard for {clock(missing_s)}, as when a machine sleeps; it goes on")
             case AiCliError():
                 self._output.fail(item, self._file)
                 if isinstance(item, AudioDeviceError):
@@ -148,7 +153,7 @@ class LiveConversation:
     def _tell_delay(self, *, last: bool = False) -> None:
         if not self._backlog.lossy:  # it waits for us
             return
-        dropped_s = self._backlog.dropped_samples / SAMPLE_RATE_HZ
+        dropped_s = self._backlog.dropped_samples / SAMPLE_RATE_HZ + self._missing_s
         if told := self._delay.told(self._session.t, self.behind_s, dropped_s, last):
             self._output.emit(told)
 

@@ -5,6 +5,7 @@ takes the items. Importing this loads no PortAudio.
 """
 
 import atexit
+import math
 import os
 import platform
 import queue
@@ -18,7 +19,7 @@ from typing import Any, Self
 
 import numpy as np
 
-from audio_interaction_cli.backlog import Begin, Item, Note
+from audio_interaction_cli.backlog import Begin, Gap, Item, Note
 from audio_interaction_cli.errors import AudioDeviceError, UsageError
 from audio_interaction_cli.protocol import SAMPLE_RATE_HZ
 
@@ -30,6 +31,11 @@ ONLY_ZEROS_S = 5.0
 POLL_S = 0.1
 MOST_CHANNELS = 2
 CLOSING_S = 1.0
+SHORTEST_GAP_S = 1.0
+SETTLED_S = 2.0  # by when sound that was kept for us while we were away has come
+
+# Nobody sets it, and it goes on while the machine sleeps, as time.monotonic() does on Windows alone.
+CLOCK = getattr(time, "CLOCK_BOOTTIME", getattr(time, "CLOCK_MONOTONIC", None))
 
 NO_PORTAUDIO = {
     "Linux": "install it: apt-get install libportaudio2 (Debian, Ubuntu), dnf install portaudio (Fedora)",
@@ -114,7 +120,7 @@ class Microphone:
         self.device = device
         can_ours = rate_hz is None and _accepts(device, SAMPLE_RATE_HZ)
         self.rate_hz = rate_hz or (SAMPLE_RATE_HZ if can_ours else device.default_rate_hz)
-        self._blocks: queue.Queue[np.ndarray] = queue.Queue(QUEUED_BLOCKS)
+        self._blocks: queue.Queue[tuple[float, np.ndarray]] = queue.Queue(QUEUED_BLOCKS)
         self._overflown = False
         with explained(device):
             self._stream = _sounddevice().InputStream(
@@ -128,7 +134,7 @@ class Microphone:
 
     def _keep(self, block: np.ndarray, _frames: int, _time: object, status: Any) -> None:
         try:
-            self._blocks.put_nowait(block.copy())
+            self._blocks.put_nowait((_now_s(), block.copy()))
         except queue.Full:
             self._overflown = True
         if status.input_overflow:
@@ -153,7 +159,7 @@ class Microphone:
             self._stream.close()
 
     def items(self) -> Iterator[Item]:
-        """Samples without end, and notes; empty ones where nothing came for a while.
+        """Samples without end, notes and gaps; empty samples where nothing came for a while.
 
         AudioDeviceError once the device is lost or has not delivered for two seconds.
         """
@@ -161,16 +167,19 @@ class Microphone:
 
         resampler = soxr.ResampleStream(self.rate_hz, SAMPLE_RATE_HZ, 1, dtype="float32")
         yield Begin(None)
-        came = time.monotonic()
-        zeros_s, told_overflow = 0.0, False
+        gaps = Gaps()
+        quiet_s, zeros_s, told_overflow = 0.0, 0.0, False
         while True:
             try:
-                block = self._blocks.get(timeout=POLL_S)
+                at_s, block = self._blocks.get(timeout=POLL_S)
             except queue.Empty:
-                self._check(time.monotonic() - came)
+                quiet_s += POLL_S  # counted, for a clock goes on while we are stopped or asleep
+                self._check(quiet_s)
                 yield np.zeros(0, np.float32)
                 continue
-            came = time.monotonic()
+            quiet_s = 0.0
+            if missing_s := gaps.missing_s(at_s, len(block) / self.rate_hz):
+                yield Gap(missing_s)
             samples = np.clip(np.nan_to_num(block.mean(axis=1)), -1.0, 1.0)  # drivers are foreign code
             zeros_before_s = zeros_s
             zeros_s = 0.0 if samples.any() else zeros_s + len(samples) / self.rate_hz
@@ -190,6 +199,34 @@ class Microphone:
                 f"{self.device.name} has delivered nothing for {NO_CALLBACK_S:.0f} s",
                 "was it unplugged, or the sound server stopped? ai-cli devices lists what there is",
             )
+
+
+class Gaps:
+    """Finds out how much sound is missing: time that has passed beyond what was heard in it.
+
+    Sound may come late and then all at once, so it is compared over two seconds each; a sound card whose clock is
+    a little slow is thus never suspected.
+    """
+
+    def __init__(self) -> None:
+        self._heard_s = 0.0
+        self._ends_s = self._before_s = -math.inf
+        self._least_s = math.inf
+
+    def missing_s(self, at_s: float, block_s: float) -> float:
+        """Take note of a block that came at that time; how much is missing before the last two seconds, mostly 0."""
+        missing_s = 0.0
+        if at_s >= self._ends_s:
+            missing_s = self._least_s - self._before_s
+            self._before_s, self._least_s = self._least_s, math.inf
+            self._ends_s = at_s + SETTLED_S
+        self._heard_s += block_s
+        self._least_s = min(self._least_s, at_s - self._heard_s)
+        return missing_s if SHORTEST_GAP_S <= missing_s < math.inf else 0.0
+
+
+def _now_s() -> float:
+    return time.monotonic() if CLOCK is None else time.clock_gettime(CLOCK)
 
 
 def _channels(device: InputDevice) -> int:

@@ -43,7 +43,7 @@ class Recording:
             self._append(np.clip(np.rint(samples * 32768), -32768, 32767).astype("<i2"))
         except (OSError, wave.Error) as error:
             message = f"cannot write the recording {self._path}: {getattr(error, 'strerror', None) or error}"
-            raise AiCliError(message, "what came before is kept") from error
+            raise AiCliError(message, "free some space there; what came before is kept") from error
 
     def close(self) -> None:
         """Finish the file. A disk that is full has been told of before."""
@@ -86,6 +86,6 @@ def _flac(path: Path) -> _Writer:
             flac.write(samples)
             flac.flush()
         except soundfile.LibsndfileError as error:
-            raise OSError(0, error.error_string) from error
+            raise OSError(0, error.error_string.rstrip(".")) from error
 
     return append, flac.close

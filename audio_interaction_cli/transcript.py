@@ -4,6 +4,7 @@ Each reply is one complete write, so the file is valid at every moment. Times ar
 heard: where a new session starts its clock again, they go on (but in .jsonl, which is the JSON output as it is).
 """
 
+import os
 from contextlib import suppress
 from pathlib import Path
 from unicodedata import east_asian_width
@@ -53,6 +54,17 @@ class Transcript:
         written.check(Path(path), "transcript", ENDINGS)
 
     def handle(self, event: Event) -> None:
+        """AiCliError where the disk is full; the file then ends with the last whole entry."""
+        whole_bytes = os.fstat(self._file.fileno()).st_size
+        try:
+            self._handle(event)
+        except AiCliError:
+            self.close()
+            with suppress(OSError):  # not everything that can be written can be cut
+                os.truncate(self._path, whole_bytes)
+            raise
+
+    def _handle(self, event: Event) -> None:
         if isinstance(event, SessionStarted):
             self._past_s += self._heard_s - event.t
             self._heard_s = event.t

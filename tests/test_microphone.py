@@ -17,7 +17,7 @@ import pytest
 import soundfile
 
 from audio_interaction_cli.errors import AudioDeviceError, ExitCode, UsageError
-from audio_interaction_cli.microphone import InputDevice, choose, explained
+from audio_interaction_cli.microphone import Gaps, InputDevice, choose, explained
 from tests.conftest import Result
 
 ROOM = InputDevice(index=3, name="Room", host_api="ALSA", channels=2, default=False, default_rate_hz=48_000)
@@ -271,6 +271,44 @@ def test_a_sound_server_that_hangs_does_not_hold_us_up(card: SoundCard) -> None:
     done = result(process)
     assert done.status == ExitCode.NO_AUDIO_DEVICE
     assert "has delivered nothing for 2 s" in done.of("error")[0]["message"]
+
+
+@pytest.mark.slow
+def test_asleep_for_a_while_it_tells_the_gap_and_goes_on(card: SoundCard) -> None:
+    process = mic(card)
+    began = time.monotonic()
+    process.send_signal(signal.SIGSTOP)
+    time.sleep(35)  # PulseAudio keeps some 23 s for us
+    process.send_signal(signal.SIGCONT)
+    time.sleep(6)
+    process.send_signal(signal.SIGINT)
+    done, elapsed_s = result(process), time.monotonic() - began
+    assert done.status == ExitCode.INTERRUPTED, done.err
+    assert done.of("error") == []
+    missing_s = sum(lag["dropped_s"] for lag in done.of("lag"))
+    assert missing_s > 5
+    assert "nothing was heard for" in done.err
+    assert done.of("summary")[0]["audio_s"] + missing_s == pytest.approx(elapsed_s, abs=3)
+
+
+def blocks(*times_and_counts: tuple[float, int]) -> list[float]:
+    """What is missing, told over blocks of 40 ms: so many in real time from each time on."""
+    gaps = Gaps()
+    missing = [gaps.missing_s(at + n * 0.04, 0.04) for at, count in times_and_counts for n in range(count)]
+    return [seconds for seconds in missing if seconds]
+
+
+def test_gaps_are_what_time_brought_no_sound() -> None:
+    assert blocks((0, 1000)) == []
+    assert blocks((0, 1000), (3_640, 200)) == [pytest.approx(3_600)]
+    assert blocks((0, 1000), (50, 500), (90, 500)) == [pytest.approx(10), pytest.approx(20)]
+
+
+def test_sound_that_comes_late_is_not_missing() -> None:
+    late = [(48 + n / 1_000, 1) for n in range(200)]  # eight seconds at once
+    assert blocks((0, 1000), *late, (48.2, 500)) == []
+    slow_card = [(n * 0.0401, 1) for n in range(100_000)]  # 10 s an hour
+    assert blocks(*slow_card) == []
 
 
 @pytest.mark.slow
