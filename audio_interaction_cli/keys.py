@@ -28,7 +28,7 @@ def _unix_keys() -> Iterator[Callable[[], str]]:
     import tty
 
     terminal = sys.stdin.fileno()
-    if os.tcgetpgrp(terminal) != os.getpgrp():  # to ask from the background would stop us
+    if _in_background(terminal):  # where asking would stop us
         yield lambda: ""
         return
     before = termios.tcgetattr(terminal)
@@ -45,6 +45,13 @@ def _unix_keys() -> Iterator[Callable[[], str]]:
     finally:
         with suppress(termios.error):  # the terminal has gone
             termios.tcsetattr(terminal, termios.TCSADRAIN, before)
+
+
+def _in_background(terminal: int) -> bool:
+    try:
+        return os.tcgetpgrp(terminal) != os.getpgrp()
+    except OSError:  # a terminal that is not in charge of us, so it does not stop us
+        return False
 
 
 def _windows_keys() -> str:

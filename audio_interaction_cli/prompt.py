@@ -5,10 +5,14 @@ import shlex
 import sys
 from collections.abc import Iterator
 from contextlib import suppress
+from typing import TYPE_CHECKING
 
 from platformdirs import user_state_path
 
 from audio_interaction_cli.settings import APP_NAME
+
+if TYPE_CHECKING:
+    from prompt_toolkit.output import Output
 
 HELP = """\
 Type the path of an audio file, or of a folder of them. Tab completes, arrow up recalls.
@@ -19,13 +23,14 @@ Type the path of an audio file, or of a folder of them. Tab completes, arrow up 
 
 def asked_lines() -> Iterator[str]:
     """Lines as people enter them, until the end of input; empty ones are left out."""
-    lines = _typed_lines() if sys.stdin.isatty() else sys.stdin
+    lines = typed_lines() if sys.stdin.isatty() else sys.stdin
     for line in lines:
         if line.strip():
             yield line.strip()
 
 
-def _typed_lines() -> Iterator[str]:
+def typed_lines(output: "Output | None" = None) -> Iterator[str]:
+    """Lines as they are typed at a prompt, until the end of input; on another `output` than the terminal if given."""
     from prompt_toolkit import PromptSession
     from prompt_toolkit.completion import PathCompleter
     from prompt_toolkit.history import FileHistory, History, InMemoryHistory
@@ -41,7 +46,7 @@ def _typed_lines() -> Iterator[str]:
         history=history,
         completer=PathCompleter(expanduser=True),
         complete_while_typing=False,
-        output=None if is_dumb_terminal() else create_output(always_prefer_tty=True),
+        output=output or (None if is_dumb_terminal() else create_output(always_prefer_tty=True)),
     )
     with suppress(EOFError):
         while True:

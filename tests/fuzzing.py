@@ -10,6 +10,8 @@ import argparse
 import hashlib
 import itertools
 import json
+import os
+import pty
 import random
 import re
 import shutil
@@ -17,20 +19,33 @@ import signal
 import subprocess
 import sys
 import tempfile
+import tty
 from collections.abc import Callable, Iterator
+from contextlib import chdir, contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
+from unittest.mock import patch
 
 import av
 import numpy as np
 import soundfile
 
 from audio_interaction_cli import checkpoint, settings
-from audio_interaction_cli.engine import check
+from audio_interaction_cli.capture import Capture
+from audio_interaction_cli.conversation import Conversation
+from audio_interaction_cli.engine import Engine, check
 from audio_interaction_cli.errors import AiCliError
 from audio_interaction_cli.info import describe
-from audio_interaction_cli.inputs import AudioInput, expand
+from audio_interaction_cli.inputs import AudioInput, MemoryInput, expand
+from audio_interaction_cli.keys import pressed_keys
+from audio_interaction_cli.live import LiveConversation
+from audio_interaction_cli.options import SessionOptions
+from audio_interaction_cli.output import Output
+from audio_interaction_cli.playback import played
+from audio_interaction_cli.prompt import path_of, typed_lines
+from audio_interaction_cli.protocol import CHUNK_SAMPLES
+from audio_interaction_cli.settings import Settings
 
 CORPUS = Path(__file__).parent / "corpus"
 CLIP = Path(__file__).parent / "clips" / "hello.flac"
@@ -131,6 +146,63 @@ def _sequence(data: bytes, folder: Path) -> None:
             pass
 
 
+def _keys() -> Target:
+    """What is typed while `mic` listens, from a terminal."""
+    engine = Engine.load(checkpoint.find("demo"), device="cpu")
+    quiet = np.zeros(4 * CHUNK_SAMPLES, np.float32)
+
+    def parse(data: bytes, _folder: Path) -> None:
+        with (
+            _typed(data[:1_000]),  # a terminal keeps no more than four times that
+            pressed_keys() as keys,
+            Output(Settings(quiet=True)) as output,
+            Conversation(engine, SessionOptions(), output.emit) as conversation,
+            Capture(played([MemoryInput("quiet", quiet)], 0.0, 0.0), lossy=False) as capture,
+        ):
+            LiveConversation(conversation, capture, output, keys=keys).run()
+
+    return Target([b"mrsq", b"mMrR\x1b[A\x1b[200~x\x1b[201~\xc3\xa9\x1b[M !!", b"s" * 500], parse)
+
+
+def _lines() -> Target:
+    """What is typed at the prompt of `interactive`, with completion and history."""
+    from prompt_toolkit.application import create_app_session
+    from prompt_toolkit.input import create_pipe_input
+    from prompt_toolkit.output import DummyOutput
+
+    def parse(data: bytes, folder: Path) -> None:
+        with (
+            chdir(folder),
+            patch.dict(os.environ, XDG_STATE_HOME=str(folder)),  # for the history
+            create_pipe_input() as typed,
+            create_app_session(input=typed, output=DummyOutput()),
+            suppress(KeyboardInterrupt),  # Ctrl-C among it
+        ):
+            typed.send_bytes(data + b"\r")
+            typed.close()
+            for line in typed_lines(DummyOutput()):
+                path_of(line)
+
+    return Target(
+        [b"hel\tlo.wav\r", b"\x1b[A\x1b[B\x12oo\x01\x0b\x19\r:quit\r", b"'a b.wav\x1b[200~c\x1b[201~\r"], parse
+    )
+
+
+@contextmanager
+def _typed(data: bytes) -> Iterator[None]:
+    """Standard input is a terminal on which that was typed."""
+    master, slave = pty.openpty()
+    before = sys.stdin
+    try:
+        with open(slave, encoding="utf-8") as sys.stdin:
+            tty.setcbreak(slave)
+            os.write(master, data)
+            yield
+    finally:
+        sys.stdin = before
+        os.close(master)
+
+
 CONTAINERS = ("wav", "flac", "ogg", *ENCODINGS)
 OF_A_CHECKPOINT = (
     checkpoint.LM_CONFIG, checkpoint.LM_INDEX, checkpoint.PROTOCOL, checkpoint.QUANTIZATION, checkpoint.UNDERSTANDS,
@@ -140,6 +212,8 @@ TARGETS: dict[str, Callable[[], Target]] = {
     **{f"audio-{container}": partial(_audio, container) for container in CONTAINERS},
     **{f"checkpoint-{Path(name).name}": partial(_checkpoint, name) for name in OF_A_CHECKPOINT},
     "settings": lambda: Target([b'temperature = 0.5\ncheckpoint = "demo"\n[x]\ny = [1, 2]\n'], _settings),
+    "keys": _keys,
+    "lines": _lines,
     "sequence": lambda: Target([b'["a.wav", "../b.mp3", "c\\u0000d"]'], _sequence),
 }
 
