@@ -46,6 +46,21 @@ class CheckpointError(AiCliError):
 class OutOfMemoryError(CheckpointError):
     """The checkpoint, or a session with it, does not fit into the device's memory."""
 
+    @staticmethod
+    def means(error: BaseException) -> bool:
+        """Whether an error of Python, of torch (one for GPUs, a plain one for the CPU) or of the system says so."""
+        return (
+            isinstance(error, MemoryError)
+            or type(error).__name__ == "OutOfMemoryError"
+            or "allocate memory" in str(error)
+        )
+
+    def __init__(self, needed: str = "") -> None:
+        super().__init__(
+            f"not enough memory{needed}",
+            "close other programs, or try another --device, --dtype bfloat16 or a smaller --context-tokens",
+        )
+
 
 class AudioDeviceError(AiCliError):
     """There is no microphone, it cannot be opened, or it was lost."""

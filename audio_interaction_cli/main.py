@@ -9,7 +9,7 @@ import typer
 
 from audio_interaction_cli import facts
 from audio_interaction_cli.cli import app
-from audio_interaction_cli.errors import AiCliError, ExitCode, UsageError
+from audio_interaction_cli.errors import AiCliError, ExitCode, OutOfMemoryError, UsageError
 from audio_interaction_cli.events import Failure
 from audio_interaction_cli.jsonl import JsonLines
 from audio_interaction_cli.output import abandon_stdout, write_error
@@ -44,7 +44,8 @@ def main() -> None:
         abandon_stdout()
         status = _tell(AiCliError(f"cannot read or write: {error.strerror or error}"))
     except Exception as error:
-        status = _tell(AiCliError(f"unexpected: {error!r}", "this is a fault of ai-cli; --debug shows where"))
+        fault = AiCliError(f"unexpected: {error!r}", "this is a fault of ai-cli; --debug shows where")
+        status = _tell(OutOfMemoryError() if OutOfMemoryError.means(error) else fault)
     sys.exit(status)
 
 

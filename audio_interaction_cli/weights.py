@@ -66,13 +66,10 @@ def enough_memory(needed_bytes: int, device: torch.device) -> Iterator[None]:
     """Explain, as an OutOfMemoryError, that what is allocated inside does not fit."""
     try:
         yield
-    except (MemoryError, RuntimeError) as error:  # torch has its own error for a GPU, and a plain one for a CPU
-        if not isinstance(error, MemoryError | torch.OutOfMemoryError) and "allocate memory" not in str(error):
+    except (MemoryError, RuntimeError) as error:
+        if not OutOfMemoryError.means(error):
             raise
-        raise OutOfMemoryError(
-            f"not enough memory on {device}: {needed_bytes / 1e9:.1f} GB are needed",
-            "close other programs, or try another --device, --dtype bfloat16 or a smaller --context-tokens",
-        ) from error
+        raise OutOfMemoryError(f" on {device}: {needed_bytes / 1e9:.1f} GB are needed") from error
 
 
 def size_bytes(module: nn.Module) -> int:

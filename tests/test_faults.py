@@ -1,8 +1,10 @@
-"""Disks that fill up and readers that go: what was recorded, written and said so far is kept, and the rest goes on."""
+"""Disks that fill up, readers that go, memory that ends: what there is so far is kept, and people are told."""
 
 import json
 import os
 import resource
+import shutil
+import struct
 import subprocess
 import sys
 from contextlib import suppress
@@ -10,10 +12,14 @@ from pathlib import Path
 from typing import TextIO
 
 import pytest
+import yaml
 
+from audio_interaction_cli.bench import LM_3B, TOWER_3B
 from audio_interaction_cli.checkpoint import samples
+from audio_interaction_cli.engine import without_weights
 from audio_interaction_cli.errors import AudioFileError
 from audio_interaction_cli.inputs import AudioInput
+from tests.conftest import GOLDEN
 
 HEARD_S = 20
 CHUNKS = HEARD_S * 5 // 2
@@ -105,3 +111,35 @@ def test_an_output_that_is_full_does_not_end_the_recording(tmp_path: Path) -> No
     assert "standard output" in listening.err
     assert listening.written[-1]["chunks"] == CHUNKS
     assert listening.recorded_s() == HEARD_S
+
+
+def write_full_shapes(folder: Path) -> None:
+    """A checkpoint of the published shapes, all zeros, which take next to no room on a disk."""
+    modules = zip(("Whisper_ChunkwisedEncoder", "model"), without_weights(TOWER_3B, LM_3B), strict=True)
+    for name, module in modules:
+        header, end = {}, 0
+        for key, tensor in module.state_dict().items():
+            begin, end = end, end + 2 * tensor.numel()
+            header[key] = {"dtype": "BF16", "shape": list(tensor.shape), "data_offsets": [begin, end]}
+        encoded = json.dumps(header).encode()
+        with (folder / f"{name}.safetensors").open("wb") as file:
+            file.write(struct.pack("<Q", len(encoded)) + encoded)
+            file.truncate(file.tell() + end)
+    (folder / "model_config.yaml").write_text(yaml.safe_dump(LM_3B))
+    (folder / "qwen25OmniConfig").mkdir()
+    nested = {"thinker_config": {"audio_config": TOWER_3B}}
+    (folder / "qwen25OmniConfig" / "config.json").write_text(json.dumps(nested))
+    shutil.copy(GOLDEN / "tokenizer" / "tokenizer.json", folder)
+
+
+@pytest.mark.parametrize("most_bytes", [5_000_000_000, pytest.param(9_000_000_000, marks=pytest.mark.slow)])
+def test_too_little_memory_is_told(tmp_path: Path, most_bytes: int) -> None:
+    write_full_shapes(tmp_path)
+    command = [sys.executable, "-m", "audio_interaction_cli", "run", "--checkpoint", str(tmp_path), "-q"]
+    done = subprocess.run(
+        [*command, str(sorted(samples().glob("*.ogg"))[0])], capture_output=True, text=True, check=False,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_AS, (most_bytes, most_bytes)),
+    )  # fmt: skip
+    assert done.returncode == 3
+    assert done.stderr.startswith("error: not enough memory")
+    assert done.stderr.count("\n") == 2
