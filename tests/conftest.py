@@ -26,6 +26,14 @@ GOLDEN = Path(__file__).parent / "golden"
 CheckpointMaker = Callable[..., Path]
 
 
+@pytest.fixture(autouse=True, scope="session")
+def _signals_as_usual() -> None:
+    """How the tests were started, by nohup or in the background, is not under test either."""
+    for number, handler in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, handler)
+
+
 @pytest.fixture(autouse=True)
 def _no_settings_of_ones_own(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
     """What the person at this machine has set is not under test."""
