@@ -78,7 +78,7 @@ def test_a_disk_that_is_full_costs_the_recording_alone(tmp_path: Path, ending: s
 
 @pytest.mark.slow
 def test_a_disk_that_is_full_costs_the_transcript_from_there_on(tmp_path: Path) -> None:
-    listening = Listening(tmp_path, ".wav", most_file_bytes=1_000)
+    listening = Listening(tmp_path, ".wav", most_file_bytes=1_700)
     listening.end()
     assert listening.process.returncode == 1, listening.err
     assert sorted("said.jsonl" in str(line["message"]) for line in listening.of("error")) == [False, True]
