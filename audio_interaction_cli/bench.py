@@ -40,7 +40,7 @@ from audio_interaction_cli.text import TextTokenizer
 from audio_interaction_cli.weights import allocate, enough_memory, returning_memory, size_bytes
 
 REPEATS = 7
-OFFLINE_CHUNKS = 32
+OFFLINE_CHUNKS = 64
 NEVER_SPEAKS = -1_000.0  # eagerness
 
 # The published model: 36 layers of Qwen2.5-3B, and the audio tower of Qwen2.5-Omni-3B.

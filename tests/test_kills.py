@@ -14,7 +14,7 @@ from audio_interaction_cli.checkpoint import samples
 from audio_interaction_cli.errors import AudioFileError
 from audio_interaction_cli.inputs import AudioInput
 
-KILLS = 20
+KILLS = int(os.environ.get("KILLS", "20"))  # some four seconds each
 
 
 def samples_of(recording: Path) -> int:
