@@ -372,7 +372,7 @@ def test_a_closed_pipe_ends_quietly(folder: Path) -> None:
         assert process.stderr.read() == ""
 
 
-@pytest.mark.parametrize("sign", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("sign", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)])
 def test_interrupted_it_keeps_what_was_said(folder: Path, tmp_path: Path, sign: signal.Signals) -> None:
     transcript = tmp_path / "talk.jsonl"
     options = ("--checkpoint", folder, "--temperature", 0, "--json", "--events", "all", "--transcript", transcript)

@@ -130,6 +130,7 @@ def test_int8_is_refused_where_it_cannot_be_computed(folder: Path) -> None:
         load(folder, dtype="float16", quantize="int8")
 
 
+@pytest.mark.slow
 def test_a_full_disk_leaves_nothing_behind(folder: Path, tmp_path: Path) -> None:
     """Files are limited in size for the process, which fails as a full disk does: in the middle of writing."""
     before = sorted(folder.rglob("*"))

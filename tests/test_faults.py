@@ -132,7 +132,8 @@ def write_full_shapes(folder: Path) -> None:
     shutil.copy(GOLDEN / "tokenizer" / "tokenizer.json", folder)
 
 
-@pytest.mark.parametrize("most_bytes", [9_000_000_000, pytest.param(14_000_000_000, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("most_bytes", [9_000_000_000, 14_000_000_000])
 def test_too_little_memory_is_told(tmp_path: Path, most_bytes: int) -> None:
     write_full_shapes(tmp_path)
     command = [sys.executable, "-m", "audio_interaction_cli", "run", "--checkpoint", str(tmp_path), "-q"]

@@ -47,7 +47,7 @@ def heard(name: str, folder: Path, format_: str, eagerness: float) -> tuple[list
 
 
 @pytest.mark.parametrize("format_", FORMATS)
-@pytest.mark.parametrize("name", RECORDINGS)
+@pytest.mark.parametrize("name", ["demo", pytest.param("golden", marks=pytest.mark.slow)])
 def test_logits_and_decisions_are_near_those_of_float32(
     name: str, format_: str, make_checkpoint: CheckpointMaker, record_property: Callable[[str, object], None]
 ) -> None:

@@ -83,6 +83,7 @@ class Terminal:
         self._unread = self._unread.partition(text)[2]
 
 
+@pytest.mark.slow
 def test_a_conversation_on_a_terminal(make_checkpoint: Callable[..., Path], tmp_path: Path) -> None:
     folder = make_checkpoint("--seed", "1", "--silence-bias=0")
     command = [sys.executable, "-m", "audio_interaction_cli", "interactive", "--checkpoint", str(folder)]

@@ -158,6 +158,7 @@ def test_ctrl_c_twice_ends_it_at_once() -> None:
         assert_restored(terminal)
 
 
+@pytest.mark.slow
 def test_a_terminal_that_is_closed_loses_nothing(tmp_path: Path) -> None:
     record, transcript = tmp_path / "heard.wav", tmp_path / "said.srt"
     with mic("--from", HELLO, "--record", str(record), "--transcript", str(transcript)) as terminal:
