@@ -76,14 +76,11 @@ def synthetic(shape: str, device: str = "auto", dtype: str = "auto", quantize: s
     tower, lm, place = empty(tower_shape, lm_shape, device, dtype, quantize)
     noise = torch.randn(1 << 20, generator=torch.Generator().manual_seed(1)).to(place, lm.transformer.wte.weight.dtype)
     int8 = quantize == "int8"
-    with returning_memory():
+    with returning_memory(), enough_memory(size_bytes(tower) + size_bytes(lm), place):
         for module in (tower, lm):
-            prepare, total_bytes = preparing(module, int8=int8), size_bytes(module)
+            prepare = preparing(module, int8=int8)
             for name in list(module.state_dict()):
-                with enough_memory(total_bytes, place):
-                    parameter = allocate(module, name, place)
-                _fill(parameter, 1.0 if "norm" in name or "ln_" in name else noise)
-                del parameter  # which preparing replaces
+                _fill(allocate(module, name, place), 1.0 if "norm" in name or "ln_" in name else noise)
                 prepare(name)
         tokenizer = _NoText(lm.config.padded_vocab_size)
         return Engine.of(f"synthetic {shape}", tower, lm, tokenizer, PUBLISHED_TOKEN_IDS, "Be brief.", int8=int8)

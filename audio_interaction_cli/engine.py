@@ -31,6 +31,7 @@ from audio_interaction_cli.weights import (
     Finished,
     Progress,
     check_headers,
+    enough_memory,
     load_safetensors,
     load_tower,
     returning_memory,
@@ -143,15 +144,16 @@ def load_weights(
 ) -> None:
     """Fill models of the checkpoint's shapes; errors as for `Engine.load`."""
     tower_bytes, total_bytes = size_bytes(tower), size_bytes(tower) + size_bytes(lm)
-    # The tower first: its file may be mapped as a whole, which costs least while little else is resident.
-    load_tower(
-        tower, place, checkpoint.tower_weights, TRAINING_ONLY, lambda done, _: progress(done, total_bytes),
-        finished_tower,
-    )  # fmt: skip
-    load_safetensors(
-        lm, place, _of_lm(checkpoint), lambda done, _: progress(tower_bytes + done, total_bytes), lm.other_name,
-        finished_lm,
-    )  # fmt: skip
+    with enough_memory(total_bytes, place):
+        # The tower first: its file may be mapped as a whole, which costs least while little else is resident.
+        load_tower(
+            tower, place, checkpoint.tower_weights, TRAINING_ONLY, lambda done, _: progress(done, total_bytes),
+            finished_tower,
+        )  # fmt: skip
+        load_safetensors(
+            lm, place, _of_lm(checkpoint), lambda done, _: progress(tower_bytes + done, total_bytes), lm.other_name,
+            finished_lm,
+        )  # fmt: skip
 
 
 def check(checkpoint: Checkpoint) -> None:

@@ -20,6 +20,11 @@ def size_of(config: Mapping[str, Any], name: str, *, of: str = LM_CONFIG) -> int
     return value
 
 
+def window_of(config: Mapping[str, Any]) -> int:
+    """Positions that the language model was made for; CheckpointError where that makes no sense."""
+    return DEFAULT_CONTEXT_POSITIONS if config.get("block_size") is None else size_of(config, "block_size")
+
+
 def memory_bytes(checkpoint: Checkpoint) -> dict[str, int]:
     """Weights and a full window of the default size, by number format; int8 alone where the weights are.
 
@@ -36,8 +41,7 @@ def memory_bytes(checkpoint: Checkpoint) -> dict[str, int]:
     layer = width * (2 * heads * head_size + 2 * groups * head_size + 3 * inner)
     of_tower, convolutions = _tower(checkpoint.tower_config)
     linear, others = layers * layer + table + of_tower, table + convolutions  # the head is as large as the table
-    window = DEFAULT_CONTEXT_POSITIONS if lm.get("block_size") is None else size_of(lm, "block_size")
-    cache = 2 * layers * groups * head_size * min(window, DEFAULT_CONTEXT_POSITIONS)
+    cache = 2 * layers * groups * head_size * min(window_of(lm), DEFAULT_CONTEXT_POSITIONS)
     needed = {dtype: (linear + others + cache) * each for dtype, each in BYTES.items()}
     int8 = {"int8": linear + (others + cache) * BYTES["bfloat16"]}
     return int8 if checkpoint.int8 else needed | int8

@@ -25,7 +25,7 @@ from audio_interaction_cli.checkpoint import (
     parse_json,
 )
 from audio_interaction_cli.drawing import EMOTION_LOOKS
-from audio_interaction_cli.footprint import memory_bytes, size_of
+from audio_interaction_cli.footprint import memory_bytes, size_of, window_of
 from audio_interaction_cli.hub import size
 from audio_interaction_cli.microphone import InputDevice
 from audio_interaction_cli.protocol import CHUNK_POSITIONS, CHUNK_S, DEFAULT_CONTEXT_POSITIONS
@@ -65,7 +65,7 @@ def describe(checkpoint: Checkpoint) -> dict[str, Any]:
         "heads": tower.get("encoder_attention_heads"),
     }
     dtypes = {header.dtype for header in (*checkpoint.lm_tensors.values(), *tower_tensors.values())}
-    window = DEFAULT_CONTEXT_POSITIONS if lm.get("block_size") is None else size_of(lm, "block_size")
+    window = window_of(lm)
     facts: dict[str, Any] = {
         "schema": 1,
         "name": checkpoint.name,

@@ -87,7 +87,7 @@ def load_safetensors(
 ) -> None:
     """Fill `module`, made on the meta device, from the files that hold `tensors`.
 
-    CheckpointError if they are not what it needs, OutOfMemoryError if the device cannot hold it.
+    CheckpointError if they are not what it needs. Use it inside of `enough_memory`.
     """
     plan = check_headers(module, tensors, other_name)
     sizes = {name: parameter.nbytes for name, parameter in module.state_dict().items()}
@@ -111,8 +111,7 @@ def load_safetensors(
         largest_first = sorted(sizes, key=sizes.__getitem__, reverse=True)
         for start in range(0, len(sizes), READ_AHEAD):
             batch = largest_first[start : start + READ_AHEAD]
-            with enough_memory(total, device):
-                parameters |= {name: allocate(module, name, device) for name in batch}
+            parameters |= {name: allocate(module, name, device) for name in batch}
             for name in pool.map(read, batch):
                 del parameters[name]
                 finished(name)  # in this thread, whose freed memory is not another's
@@ -162,8 +161,7 @@ def load_tower(
     total = size_bytes(module)
     done = 0
     for name in needed:
-        with enough_memory(total, device):
-            parameter = allocate(module, name, device)
+        parameter = allocate(module, name, device)
         parameter.copy_(state[name])
         done += parameter.nbytes
         progress(done, total)

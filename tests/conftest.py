@@ -2,6 +2,7 @@
 
 import json
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -82,6 +83,11 @@ def golden_cases() -> list[Any]:
     """The recorded cases, as pytest parameters."""
     files = sorted((GOLDEN / "cases").glob("*.json"))
     return [pytest.param(json.loads(file.read_text("utf-8")), id=file.stem) for file in files]
+
+
+def full_disk_after(most_file_bytes: int) -> Callable[[], None]:
+    """For a process to run before all else: a file that grows beyond that then fails, as on a full disk."""
+    return lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (most_file_bytes, most_file_bytes))
 
 
 class Result(NamedTuple):

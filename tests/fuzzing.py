@@ -13,7 +13,6 @@ import json
 import os
 import pty
 import random
-import re
 import shutil
 import signal
 import subprocess
@@ -33,7 +32,7 @@ import soundfile
 
 from audio_interaction_cli import checkpoint, settings
 from audio_interaction_cli.capture import Capture
-from audio_interaction_cli.conversation import Conversation
+from audio_interaction_cli.conversation import Conversation, peak_memory_bytes
 from audio_interaction_cli.engine import Engine, check
 from audio_interaction_cli.errors import AiCliError
 from audio_interaction_cli.info import describe
@@ -288,8 +287,7 @@ def _work(name: str, count: int, seed: int, folder: Path) -> None:
         except Exception as error:
             failed += 1
             _keep(name, data, repr(error))
-    found = re.search(r"VmHWM:\s*(\d+) kB", Path("/proc/self/status").read_text("ascii"))
-    peak_bytes = int(found[1]) * 1024 if found else 0
+    peak_bytes = peak_memory_bytes() or 0
     if peak_bytes > MOST_BYTES:
         sys.stdout.write(f"{name}: {peak_bytes / 1e9:.1f} GB of memory\n")
     sys.stdout.write(f"{name}: {count} inputs, {failed} failed, peak {peak_bytes / 1e6:.0f} MB\n")

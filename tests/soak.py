@@ -9,7 +9,6 @@ each hour on stderr what memory is in use, what a chunk costs, and which replies
 import argparse
 import json
 import math
-import re
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -19,6 +18,7 @@ from time import perf_counter
 
 import numpy as np
 import torch
+from psutil import Process
 
 from audio_interaction_cli.capture import Capture
 from audio_interaction_cli.checkpoint import find
@@ -122,7 +122,7 @@ def soak(
             period.step_ms.append(event.step_ms)
             if len(period.step_ms) % 50 == 0:
                 period.reference_ms.append(reference_ms())
-                period.resident_bytes = max(period.resident_bytes, _resident_bytes())
+                period.resident_bytes = max(period.resident_bytes, Process().memory_info().rss)
         if isinstance(event, Reply):
             period.replies.append((event.start, event.text))
         output.emit(event)
@@ -174,11 +174,6 @@ def _figures(n: int, period: Period, room: Room, period_s: float) -> dict[str, f
         "step_to_reference": round(median(period.step_ms) / median(period.reference_ms or [math.nan]), 4),
         "resident_mb": round(period.resident_bytes / 1e6, 1),
     }
-
-
-def _resident_bytes() -> int:
-    found = re.search(r"VmRSS:\s*(\d+) kB", Path("/proc/self/status").read_text("ascii"))
-    return int(found[1]) * 1024 if found else 0
 
 
 def main() -> None:

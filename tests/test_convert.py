@@ -1,5 +1,4 @@
 import json
-import resource
 import shutil
 import subprocess
 import sys
@@ -18,7 +17,7 @@ from audio_interaction_cli.events import ChunkDecided, Reply
 from audio_interaction_cli.options import SessionOptions
 from audio_interaction_cli.sampling import Sampling
 from audio_interaction_cli.session import Session
-from tests.conftest import Ai
+from tests.conftest import Ai, full_disk_after
 
 
 def load(folder: Path, dtype: str = "auto", quantize: str = "none") -> Engine:
@@ -135,10 +134,9 @@ def test_a_full_disk_leaves_nothing_behind(folder: Path, tmp_path: Path) -> None
     """Files are limited in size for the process, which fails as a full disk does: in the middle of writing."""
     before = sorted(folder.rglob("*"))
     command = [sys.executable, "-m", "audio_interaction_cli", "convert", str(folder), str(tmp_path / "new")]
-    limit = 3_000_000
     done = subprocess.run(
         command, capture_output=True, text=True, check=False,
-        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit)),
+        preexec_fn=full_disk_after(3_000_000),
     )  # fmt: skip
     assert done.returncode == 1, done.stderr
     assert "cannot be written" in done.stderr

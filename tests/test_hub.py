@@ -3,7 +3,6 @@
 import json
 import os
 import random
-import resource
 import shutil
 import signal
 import subprocess
@@ -15,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from tests.conftest import Result
+from tests.conftest import Result, full_disk_after
 
 MODEL = "someone/small"
 HUB = Path(__file__).parent / "loopback_hub.py"
@@ -42,13 +41,10 @@ class Hub:
         environment = {**os.environ, "HF_ENDPOINT": self.address, "HF_HOME": str(self.home), "HF_HUB_DISABLE_XET": "1",
                        "XDG_CONFIG_HOME": str(self.home / "config"), **environ}  # fmt: skip
 
-        def limit() -> None:  # what writes more fails there, as on a full disk
-            resource.setrlimit(resource.RLIMIT_FSIZE, (largest_file or 0, largest_file or 0))
-
         return subprocess.Popen(
             [sys.executable, "-m", "audio_interaction_cli", *map(str, arguments)], env=environment, cwd=self.cwd,
             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-            preexec_fn=limit if largest_file else None,
+            preexec_fn=full_disk_after(largest_file) if largest_file else None,
         )  # fmt: skip
 
     def ai(self, *arguments: object, largest_file: int | None = None, **environ: str) -> Result:
