@@ -269,8 +269,8 @@ def measure(
             f"step_{fitting[-1]}_to_{fitting[0]}": round(last.step_ms / first.step_ms, 3),
         },
         "offline": {
-            "sequential_rtf": round(sequential, 4),
-            "speculative_rtf": round(speculative, 4),
+            "sequential_rtf": round(sequential, 6),
+            "speculative_rtf": round(speculative, 6),
             "speedup": round(sequential / speculative, 3),
         },
     }
