@@ -17,7 +17,9 @@ import distractors
 import speech
 from closed_set import INTENT_OF
 
-SHARES = {"espeak": 0.48, "flite": 0.20, "pico": 0.20, "festival": 0.12}  # of a synthesiser among the renderings
+# How often each synthesiser is heard in scenes; and how often it says each phrase, for some take long.
+SHARES = {"espeak": 0.42, "flite": 0.14, "pico": 0.16, "festival": 0.08, "piper": 0.08, "kokoro": 0.12}
+RENDERINGS = {"espeak": 80, "flite": 20, "pico": 20, "festival": 14, "piper": 11, "kokoro": 4}
 PART_UTTERANCES = 1_000
 Progress = Callable[[int, int], object]
 
@@ -37,16 +39,27 @@ class Bank:
 
     def __init__(self, folder: Path) -> None:
         self._parts = [_Part(index) for index in sorted(folder.glob("part-*.json"))]
-        self.phrases: dict[str, list[int]] = {form: [] for form in INTENT_OF}
-        self.distractors: list[int] = []
+        self._phrases: dict[str, _BySynthesiser] = {form: {} for form in INTENT_OF}
+        self._distractors: _BySynthesiser = {}
         rows = [row for part in self._parts for row in part.rows]
         self._starts = np.cumsum([0] + [len(part.rows) for part in self._parts])
         for number, row in enumerate(rows):
-            self.phrases.get(row["text"], self.distractors).append(number)
+            said = self._phrases.get(row["text"], self._distractors)
+            said.setdefault(row["voice"].split()[0], []).append(number)
+
+    def draw(self, rng: np.random.Generator, form: str | None) -> Spoken:
+        """A phrase as someone says it, each synthesiser as often as its share; None: speech not for the model."""
+        said = self._phrases[form] if form else self._distractors
+        shares = np.array([SHARES[synthesiser] for synthesiser in said])
+        numbers = list(said.values())[int(rng.choice(len(said), p=shares / shares.sum()))]
+        return self[numbers[int(rng.integers(len(numbers)))]]
 
     def __getitem__(self, number: int) -> Spoken:
         part = int(np.searchsorted(self._starts, number, side="right")) - 1
         return self._parts[part][number - int(self._starts[part])]
+
+
+_BySynthesiser = dict[str, list[int]]
 
 
 class _Part:
@@ -63,11 +76,12 @@ class _Part:
 
 
 def build(
-    folder: Path, *, held_out: bool, renderings: int, others: int, seed: int, workers: int, progress: Progress
+    folder: Path, *, held_out: bool, share: float, others: int, seed: int, workers: int, progress: Progress
 ) -> None:
-    """Every phrase `renderings` times and `others` sentences that are not for the model; parts there are kept."""
+    """Every phrase by every synthesiser, `share` of RENDERINGS times, and about `others` sentences that are not for
+    the model; parts there are kept."""
     folder.mkdir(parents=True, exist_ok=True)
-    requests = _requests(held_out, renderings, others, seed)
+    requests = _requests(held_out, share, others, seed)
     parts = [requests[n : n + PART_UTTERANCES] for n in range(0, len(requests), PART_UTTERANCES)]
     with ProcessPoolExecutor(workers) as pool:
         jobs = [pool.submit(_build_part, folder / f"part-{n:04}.json", part, seed + n) for n, part in enumerate(parts)]
@@ -76,18 +90,18 @@ def build(
             progress(done, len(jobs))
 
 
-def _requests(held_out: bool, renderings: int, others: int, seed: int) -> list[tuple[str, speech.Voice]]:
+def _requests(held_out: bool, share: float, others: int, seed: int) -> list[tuple[str, speech.Voice]]:
     rng = np.random.default_rng(seed)
     voices = speech.held_out_voices() if held_out else speech.training_voices()
-    by_synthesiser = {name: [v for v in voices if v.synthesiser == name] for name in SHARES}
-    there = {name: share for name, share in SHARES.items() if by_synthesiser[name]}
-    shares = np.array(list(there.values())) / sum(there.values())
-    texts = [form for form in INTENT_OF for _ in range(renderings)]
-    texts += [distractors.sentence(rng, held_out=held_out) for _ in range(others)]
+    total = sum(RENDERINGS.values())
     requests = []
-    for text in texts:
-        candidates = by_synthesiser[list(there)[int(rng.choice(len(there), p=shares))]]
-        requests.append((text, candidates[int(rng.integers(len(candidates)))]))
+    for synthesiser, renderings in RENDERINGS.items():
+        candidates = [voice for voice in voices if voice.synthesiser == synthesiser]
+        if not candidates:
+            continue
+        texts = [form for form in INTENT_OF for _ in range(round(renderings * share))]
+        texts += [distractors.sentence(rng, held_out=held_out) for _ in range(others * renderings // total)]
+        requests += [(text, candidates[int(rng.integers(len(candidates)))]) for text in texts]
     return [requests[n] for n in rng.permutation(len(requests))]  # parts of equal work
 
 

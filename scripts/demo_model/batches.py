@@ -16,7 +16,7 @@ from learner import WINDOW_POSITIONS, Batch
 from shards import CHUNKS, Shard
 from vocabulary import SYSTEM_PROMPT, TOKEN_IDS
 
-DELAYED = 0.12  # of the answers come a chunk late, so that one that was missed is still given
+DELAYED = 0.06  # of the answers come a chunk late, so that one that was missed is still given
 UNKNOWN_LABEL = -100
 
 
@@ -60,6 +60,9 @@ class Batches:
         mel = torch.stack([torch.from_numpy(self._recorded(shard, n)) for shard, n in scenes])
         labels = torch.from_numpy(np.stack([shard.labels[n] for shard, n in scenes])).long()
         labels[labels == speech.UNKNOWN] = UNKNOWN_LABEL
+        phrases = torch.from_numpy(np.stack([shard.phrases[n] for shard, n in scenes])).long()
+        for phrase, (shard, n) in zip(phrases, scenes, strict=True):
+            phrase[: _old_turns(shard.answers[n])] = UNKNOWN_LABEL
         written = [self._written(shard.answers[n], weights) for shard, n in scenes]
         length = max(len(scene.tokens) for scene in written)
         tokens = torch.tensor([scene.tokens + [TOKEN_IDS.pad] * (length - len(scene.tokens)) for scene in written])
@@ -68,7 +71,7 @@ class Batches:
         targets = [(n * length + at, *rest) for n, scene in enumerate(written) for at, *rest in scene.targets]
         at, ids, counts = zip(*targets, strict=True)
         return Batch(
-            mel, labels, tokens, torch.tensor(frames_at), torch.tensor(chunks),
+            mel, labels, phrases, tokens, torch.tensor(frames_at), torch.tensor(chunks),
             torch.tensor(at), torch.tensor(ids), torch.tensor(counts),
         )  # fmt: skip
 

@@ -23,7 +23,7 @@ console = Console(stderr=True)
 def build(
     workspace: Annotated[Path, typer.Option(help="Where everything is kept that is made on the way.")] = WORKSPACE,
     minutes: Annotated[float, typer.Option(help="How long the training itself may take.")] = 72.0,
-    scenes: Annotated[int, typer.Option(help="How many scenes are trained on.")] = 12_000,
+    scenes: Annotated[int, typer.Option(help="How many scenes are trained on.")] = 14_000,
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
     only: Annotated[
         str, typer.Option(help="Stop after this step: voices, scenes, training, export or samples.")
@@ -51,10 +51,10 @@ def _workers() -> int:
 def _voices(workspace: Path) -> None:
     vocabulary.build(workspace / "vocabulary", SEED)
     bank.build(
-        workspace / "bank", held_out=False, renderings=220, others=20_000, seed=SEED, workers=_workers(), progress=_tell
+        workspace / "bank", held_out=False, share=1.0, others=13_000, seed=SEED, workers=_workers(), progress=_tell
     )
     bank.build(
-        workspace / "bank-held-out", held_out=True, renderings=24, others=3_000, seed=SEED, workers=_workers(),
+        workspace / "bank-held-out", held_out=True, share=0.4, others=4_000, seed=SEED, workers=_workers(),
         progress=_tell,
     )  # fmt: skip
 

@@ -134,7 +134,10 @@ def _phrases_part(run: Run, scale: float, seed: int) -> Iterator[Row]:
         (o.job.profile, r.text if r else None) for o in outcomes for e, r in o.score.due if not is_right(e, r)
     )
     console.print("phrases wrong:", wrong.most_common(40))
-    voices = Counter(beside for o in outcomes for beside in o.false_beside)
+    for synthesiser in sorted({o.voice.split()[0] for o in outcomes}):
+        by = _sum([o for o in outcomes if o.voice.split()[0] == synthesiser])
+        yield _share(f"phrases alone: voices of {synthesiser}", "≥ 97 %", by.right())
+    voices = Counter(o.voice for o in outcomes if not all(o.score.right()))
     console.print("wrong by voice:", voices.most_common(12))
 
 

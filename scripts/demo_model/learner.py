@@ -15,7 +15,7 @@ from transformers.models.qwen2_5_omni.configuration_qwen2_5_omni import Qwen2_5O
 from audio_interaction_cli import lm as language_model
 from audio_interaction_cli import tower as audio_tower
 from audio_interaction_cli.protocol import CHUNK_FRAMES, N_MELS
-from scenes import LABELS
+from scenes import LABELS, PHRASES
 from vocabulary import PADDED_VOCABULARY, TOKEN_IDS
 
 WINDOW_POSITIONS = 896
@@ -40,6 +40,8 @@ class Batch(NamedTuple):
     """[S, C, 128, 40], as the product's features."""
     labels: torch.Tensor
     """int64 [S, C, 10]; -100 where nothing is known."""
+    phrases: torch.Tensor
+    """int64 [S, C, 10]; -100 where nothing is known."""
     tokens: torch.Tensor
     """int64 [S, T]."""
     frames_at: torch.Tensor
@@ -55,13 +57,18 @@ class Batch(NamedTuple):
 
 
 class Network(nn.Module):
-    """Tower, language model, and a head for frame labels that is thrown away after training."""
+    """Tower, language model, and two heads that are thrown away after training.
+
+    One has the tower tell phonemes and sounds apart; the other has the language model, before its last layer, tell at
+    each frame which phrase is being said.
+    """
 
     def __init__(self) -> None:
         super().__init__()
         self.tower = audio_tower.Tower(Qwen2_5OmniAudioEncoderConfig(**TOWER_CONFIG))
         self.lm = language_model.LanguageModel(language_model.LmConfig.read(LM_CONFIG))
         self.labels = nn.Linear(TOWER_CONFIG["d_model"], len(LABELS))
+        self.phrases = nn.Linear(LM_CONFIG["n_embd"], 1 + len(PHRASES))
         self.lm.transformer.wte.weight.requires_grad_(True)
         nn.init.normal_(self.lm.transformer.wte.weight, std=0.5)
         blocks: Any = self.lm.transformer.h
@@ -96,15 +103,18 @@ class Network(nn.Module):
         return loss, {"labels": loss.item(), "label accuracy": _mean((logits.argmax(-1) == labels)[labels > 0])}
 
     def losses(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor, dict[str, float]]:
-        """Loss of the replies, loss of the frame labels, and what to tell of them."""
+        """Loss of the replies, loss of both heads, and what to tell of them."""
         frames, label_logits = self.hear(batch.mel.flatten(0, 1))
         label_logits, labels = label_logits.flatten(0, 1).float(), batch.labels.flatten()
         label_loss = F.cross_entropy(label_logits, labels, ignore_index=-100)
         scenes, length = batch.tokens.shape
         x = F.embedding(batch.tokens.flatten(), self.lm.transformer.wte.weight)
         x = x.index_copy(0, batch.frames_at, frames[batch.chunks].flatten(0, 1))
-        hidden = self._read(x.view(scenes, length, -1)).flatten(0, 1)[batch.predicts_at]
-        logits = self.lm.logits(hidden)
+        hidden, heard = (y.flatten(0, 1) for y in self._read(x.view(scenes, length, -1)))
+        phrase_logits = self.phrases(heard[batch.frames_at]).float()
+        phrases = batch.phrases.flatten(0, 1)[batch.chunks].flatten()
+        phrase_loss = F.cross_entropy(phrase_logits, phrases, ignore_index=-100)
+        logits = self.lm.logits(hidden[batch.predicts_at])
         losses = F.cross_entropy(logits, batch.targets, reduction="none")
         loss = (losses * batch.weights).sum() / batch.weights.sum()
         with torch.no_grad():
@@ -115,25 +125,28 @@ class Network(nn.Module):
                 "loss": loss.item(),
                 "labels": label_loss.item(),
                 "label accuracy": _mean((label_logits.argmax(-1) == labels)[labels > 0]),
+                "phrase accuracy": _mean((phrase_logits.argmax(-1) == phrases)[phrases > 0]),
                 "recall": _mean(speaks[due]),
                 "false": _mean(speaks[silent]),
                 "text accuracy": _mean((logits.argmax(-1) == batch.targets)[said]),
             }
-        return loss, label_loss, figures
+        return loss, label_loss + phrase_loss, figures
 
-    def _read(self, x: torch.Tensor) -> torch.Tensor:
+    def _read(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """x [S, T, 192] to the hidden states of the end and, normed, of before the last layer."""
         config = self.lm.config
         cos, sin = _rotation(x.shape[1], config.head_size, config.rope_base)
         cos, sin = cos.to(x.dtype), sin.to(x.dtype)
         blocks: Any = self.lm.transformer.h
+        heard = x
         for block in blocks:
+            heard = x
             qkv = block.attn.qkv(block.norm_1(x)).unflatten(-1, (-1, config.head_size)).transpose(1, 2)
             q, k, v = qkv.split([config.n_head, config.n_query_groups, config.n_query_groups], dim=1)
             y = F.scaled_dot_product_attention(_rotate(q, cos, sin), _rotate(k, cos, sin), v, is_causal=True)
             x = x + block.attn.proj(y.transpose(1, 2).flatten(2))
             x = x + block.mlp(block.norm_2(x))
-        hidden: torch.Tensor = self.lm.transformer.ln_f(x)
-        return hidden
+        return self.lm.transformer.ln_f(x), F.rms_norm(heard, heard.shape[-1:])
 
 
 def _mean(flags: torch.Tensor) -> float:

@@ -30,8 +30,10 @@ AFTER_COUNTED_S = 0.2
 LAST_S = 1.6  # no item starts so late that its answer would not fit
 LABELS = (*speech.PHONEMES, *sounds.EVENTS)
 EVENT_LABEL = {kind: len(speech.PHONEMES) + n for n, kind in enumerate(sounds.EVENTS)}
-PROFILES = {"mix": 0.40, "count": 0.19, "name": 0.10, "quiet": 0.12, "context": 0.12, "bystander": 0.07, "noise": 0.05}
+PHRASES = tuple(INTENT_OF)
+PROFILES = {"mix": 0.38, "count": 0.17, "name": 0.12, "quiet": 0.12, "context": 0.14, "bystander": 0.05, "noise": 0.04}
 DENSE_BUSYNESS = 0.08
+HASTE = {"training": (0.2, 0.4, 0.7, 1.0), "held out": (0.4, 0.7, 1.0, 1.0, 1.6)}  # how long pauses are
 NAME_KEPT_ANSWERS = 12  # after so many more a name may have left the window; nobody asks for it then
 
 
@@ -54,9 +56,16 @@ class Scene:
 
     samples: Samples
     labels: Labels
+    phrases: Labels
+    """One more than the place in PHRASES of what is being said, until its answer is due; 0 for everything else."""
     expected: list[Expected] = field(default_factory=list)
     silent_items: list[tuple[float, float, str]] = field(default_factory=list)
     """Start, end and description of everything that is not to be answered."""
+
+    @classmethod
+    def empty(cls, samples: int) -> "Scene":
+        columns = samples // HOP_SAMPLES
+        return cls(np.zeros(samples, np.float32), np.zeros(columns, np.uint8), np.zeros(columns, np.uint8))
 
     def label(self, at: int, labels: Labels) -> None:
         """Note what is audible from sample `at` on."""
@@ -82,10 +91,11 @@ class Material:
 def compose(rng: np.random.Generator, material: Material, chunks: int, profile: str) -> Scene:
     """A scene of so many chunks."""
     total = chunks * CHUNK_SAMPLES
-    scene = Scene(np.zeros(total, np.float32), np.zeros(total // HOP_SAMPLES, np.uint8))
+    scene = Scene.empty(total)
     dialogue = Dialogue()
     script = _script(rng, profile)
-    busyness = DENSE_BUSYNESS if profile == "dense" else float(rng.choice([0.4, 0.7, 1.0, 1.0, 1.6]))
+    haste = HASTE["held out" if material.held_out else "training"]
+    busyness = DENSE_BUSYNESS if profile == "dense" else float(rng.choice(haste))
     room = Room.draw(rng)
     at = int(rng.uniform(0.0, 2.0) * SAMPLE_RATE_HZ)
     while item := script(dialogue):
@@ -104,7 +114,7 @@ def single(
 ) -> Scene:
     """Nothing but these samples, from sample `start`, with two seconds after them."""
     total = -(-(start + len(samples) + 2 * SAMPLE_RATE_HZ) // CHUNK_SAMPLES) * CHUNK_SAMPLES
-    scene = Scene(np.zeros(total, np.float32), np.zeros(total // HOP_SAMPLES, np.uint8))
+    scene = Scene.empty(total)
     place(rng, scene.samples, samples, start, Room.draw(rng))
     record(rng, scene.samples, held_out=material.held_out, level_db=level_db)
     return scene
@@ -126,6 +136,11 @@ def _after(
     if item.kind == "sound" and not counted:
         due_s = start_s + AFTER_ONSET_S
     chunk = int(due_s * SAMPLE_RATE_HZ) // CHUNK_SAMPLES
+    if item.kind == "phrase":
+        answered = (chunk + 1) * CHUNK_SAMPLES
+        scene.phrases[at // HOP_SAMPLES : answered // HOP_SAMPLES] = 1 + PHRASES.index(item.what)
+    else:
+        scene.phrases[at // HOP_SAMPLES : (at + length) // HOP_SAMPLES] = 0
     if answer:
         reference_s = end_s if item.kind == "phrase" or counted else start_s
         scene.expected.append(Expected(chunk, reference_s, description, answer))
@@ -274,8 +289,7 @@ def _render(rng: np.random.Generator, item: _Item, material: Material) -> tuple[
         return (*_unlabelled(quiet_sounds.quiet_sound(item.what, rng, held_out=held_out)), item.what)
     if item.kind == "distractor" and voices and rng.random() < 0.12:
         return (*_unlabelled(voices[int(rng.integers(len(voices)))]), "recorded speech")
-    numbers = material.bank.phrases[item.what] if item.kind == "phrase" else material.bank.distractors
-    spoken = material.bank[numbers[int(rng.integers(len(numbers)))]]
+    spoken = material.bank.draw(rng, item.what if item.kind == "phrase" else None)
     description = spoken.text if item.kind == "distractor" else INTENT_OF[spoken.text].name
     return spoken.samples, spoken.phonemes, description
 

@@ -8,6 +8,7 @@ import json
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -30,6 +31,8 @@ CHUNKS = 60  # stored of a scene
 NEWEST_CHUNKS = 16  # which no slide touches
 LONGEST_CHUNKS = 150
 SHARD_SCENES = 200
+LONG = 0.65  # of the scenes are longer than what is stored
+ARRAYS = ("mel", "maxima", "labels", "phrases")
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,16 +43,16 @@ class Shard:
     maxima: NDArray[np.float32]
     labels: NDArray[np.uint8]
     """[S, C, 10], one per 40 ms frame."""
+    phrases: NDArray[np.uint8]
+    """[S, C, 10], as `Scene.phrases`."""
     answers: list[list[tuple[int, Answer]]]
     """Of each scene: chunk and answer, in order."""
 
     @classmethod
     def open(cls, index: Path) -> "Shard":
         answers = [[(chunk, Answer(*answer)) for chunk, answer in scene] for scene in json.loads(index.read_text())]
-        mel, maxima, labels = (
-            np.load(index.with_suffix(f".{name}.npy"), mmap_mode="r") for name in ("mel", "maxima", "labels")
-        )
-        return cls(mel, maxima, labels, answers)
+        mel, maxima, labels, phrases = (np.load(index.with_suffix(f".{name}.npy"), mmap_mode="r") for name in ARRAYS)
+        return cls(mel, maxima, labels, phrases, answers)
 
 
 def build(
@@ -75,20 +78,23 @@ def _build_shard(index: Path, bank: Path, dense: bool, seed: int) -> None:
     material = Material(Bank(bank), held_out=False)
     mel = np.empty((SHARD_SCENES, CHUNKS, N_MELS, CHUNK_COLUMNS), np.float16)
     maxima = np.empty((SHARD_SCENES, CHUNKS), np.float32)
-    labels = np.empty((SHARD_SCENES, CHUNKS, CHUNK_FRAMES), np.uint8)
+    labels, phrases = (np.empty((SHARD_SCENES, CHUNKS, CHUNK_FRAMES), np.uint8) for _ in range(2))
     answers = []
     for n in range(SHARD_SCENES):
-        length = CHUNKS if dense or rng.random() < 0.5 else int(rng.integers(CHUNKS + 4, LONGEST_CHUNKS))
+        length = CHUNKS if dense or rng.random() > LONG else int(rng.integers(CHUNKS + 4, LONGEST_CHUNKS))
         profile = "dense" if dense else draw(rng, PROFILES)
         scene = compose(rng, material, length, profile)
         kept = _kept(scene, length)
-        columns = _mel(scene, live=rng.random() < 0.5)
-        mel[n] = columns[kept]
-        maxima[n] = np.maximum.accumulate(columns.max(axis=(1, 2)))[kept]
-        labels[n] = scene.labels.reshape(length, CHUNK_FRAMES, 4)[kept, :, 2]
+        heard = _mel(scene, live=rng.random() < 0.5)
+        mel[n] = heard[kept]
+        maxima[n] = np.maximum.accumulate(heard.max(axis=(1, 2)))[kept]
+        labels[n], phrases[n] = (
+            columns.reshape(length, CHUNK_FRAMES, 4)[kept, :, 2] for columns in (scene.labels, scene.phrases)
+        )
         place = {chunk: new for new, chunk in enumerate(kept)}
         answers.append([(place[e.chunk], e.answer) for e in scene.expected if e.chunk in place and not dense])
-    for name, array in (("mel", mel), ("maxima", maxima), ("labels", labels)):
+    arrays: tuple[NDArray[Any], ...] = (mel, maxima, labels, phrases)
+    for name, array in zip(ARRAYS, arrays, strict=True):
         np.save(index.with_suffix(f".{name}.npy"), array)
     index.write_text(json.dumps(answers))  # last: an index says that its shard is whole
 

