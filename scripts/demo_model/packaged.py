@@ -27,7 +27,11 @@ _KOKORO_SYMBOLS = {
 
 
 def installed(synthesiser: str) -> bool:
-    return importlib.util.find_spec(PACKAGES[synthesiser]) is not None
+    """Whether it is there; asked before several processes use it, one of which would put Kokoro's parts together."""
+    found = importlib.util.find_spec(PACKAGES[synthesiser]) is not None
+    if found and synthesiser == "kokoro":
+        _kokoro_model()
+    return found
 
 
 def say_pico(text: str, voice: str, *, stretch: float, pitch: float) -> Sound:
@@ -71,12 +75,16 @@ def _kokoro() -> tuple[Any, dict[str, int], dict[str, NDArray[np.float32]]]:
     onnxruntime = importlib.import_module("onnxruntime")
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1  # the bank is made by several processes
-    model = importlib.import_module(f"{PACKAGES['kokoro']}.core").model_path()
     data = files(PACKAGES["kokoro"]) / "data"
     with (data / "voices_ja.npz").open("rb") as file:
         styles = dict(np.load(file))
     vocabulary = json.loads((data / "vocab.json").read_text("utf-8"))["vocab"]
-    return onnxruntime.InferenceSession(str(model), options), vocabulary, styles
+    return onnxruntime.InferenceSession(_kokoro_model(), options), vocabulary, styles
+
+
+def _kokoro_model() -> str:
+    """The file of the model, which comes in parts and is put together when first asked for."""
+    return str(importlib.import_module(f"{PACKAGES['kokoro']}.core").model_path())
 
 
 def _kokoro_phonemes(text: str) -> str:
