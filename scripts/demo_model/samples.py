@@ -50,7 +50,7 @@ CLIP_PHRASES = {
     "help me": ("espeak", "en-gb+m2"),
     "I saw a ghost": ("espeak", "en-gb+m2"),
     "I lost my keys": ("flite", "rms"),
-    "you are stupid": ("flite", "rms"),
+    "you are stupid": ("kokoro", "jf_gongitsune"),
     "turn on the light": ("espeak", "en-gb+m2"),
     "what is the capital of France": ("flite", "rms"),
     "my name is Maria": ("flite", "rms"),
