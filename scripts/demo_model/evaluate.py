@@ -137,7 +137,7 @@ def _phrases_part(run: Run, scale: float, seed: int) -> Iterator[Row]:
     for synthesiser in sorted({o.voice.split()[0] for o in outcomes}):
         by = _sum([o for o in outcomes if o.voice.split()[0] == synthesiser])
         yield _share(f"phrases alone: voices of {synthesiser}", "≥ 97 %", by.right())
-    voices = Counter(o.voice for o in outcomes if not all(o.score.right()))
+    voices = Counter(o.voice for o in outcomes if not all(o.score.right()) or o.score.false)
     console.print("wrong by voice:", voices.most_common(12))
 
 

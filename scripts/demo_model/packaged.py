@@ -35,8 +35,12 @@ def installed(synthesiser: str) -> bool:
 
 
 def say_pico(text: str, voice: str, *, stretch: float, pitch: float) -> Sound:
-    synthesise = importlib.import_module("py_nanotts").NanoTTS().speak
-    return np.frombuffer(synthesise(text, voice, 1 / stretch, pitch), np.int16), SAMPLE_RATE_HZ, []
+    return np.frombuffer(_pico().speak(text, voice, 1 / stretch, pitch), np.int16), SAMPLE_RATE_HZ, []
+
+
+@cache
+def _pico() -> Any:
+    return importlib.import_module(PACKAGES["pico"]).NanoTTS()
 
 
 def say_piper(text: str, *, stretch: float, melody: float) -> Sound:

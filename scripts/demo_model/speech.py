@@ -119,8 +119,8 @@ class _Manner(NamedTuple):
     @classmethod
     def draw(cls, rng: np.random.Generator, voice: Voice) -> "_Manner":
         # The other synthesisers have few voices: they are stretched further than espeak's many, men's voices upwards.
-        women = voice.synthesiser in ("pico", "kokoro")
-        lowest, highest = (0.86, 1.16) if voice.synthesiser == "espeak" else (0.8, 1.16) if women else (0.86, 1.28)
+        ranges = {"espeak": (0.86, 1.16), "pico": (0.8, 1.16), "kokoro": (0.8, 1.16)}
+        lowest, highest = ranges.get(voice.synthesiser, (0.86, 1.28))
         pace, pitch, melody = rng.uniform(-1, 1, 3)
         return cls(float(pace), float(pitch), float(melody), float(rng.uniform(lowest, highest)))
 
