@@ -13,6 +13,7 @@ from audio_interaction_cli import checkpoint as checkpoints
 from audio_interaction_cli.checkpoint import DEMO, DOWNLOAD, HUB_IDS, Checkpoint
 from audio_interaction_cli.errors import AiCliError
 from audio_interaction_cli.footprint import memory_bytes
+from audio_interaction_cli.quantities import size
 from audio_interaction_cli.screen import UNICODE, Screen
 from audio_interaction_cli.settings import read_settings_file, settings_file
 
@@ -100,7 +101,7 @@ def _checkpoint(named: str | None, found: list[Checkpoint]) -> Finding:
 def _memory(checkpoint: Checkpoint | None) -> Finding:
     """Of the processor; whether the checkpoint fits into that of a GPU is told when it is loaded."""
     memory = psutil.virtual_memory()
-    message = f"{_gb(memory.available)} of {_gb(memory.total)} available"
+    message = f"{size(memory.available)} of {size(memory.total)} available"
     if checkpoint is None:
         return Finding("memory", "ok", message)
     from audio_interaction_cli.engine import choose_device
@@ -108,11 +109,11 @@ def _memory(checkpoint: Checkpoint | None) -> Finding:
     needed = memory_bytes(checkpoint)
     dtype, least = min(needed.items(), key=lambda item: item[1])
     usual = needed.get("bfloat16", least)
-    message += f"; {checkpoint.name} needs {_gb(usual + PROGRAM_BYTES)}"
+    message += f"; {checkpoint.name} needs {size(usual + PROGRAM_BYTES)}"
     if choose_device("auto").type == "cuda" or usual + PROGRAM_BYTES <= memory.available:
         return Finding("memory", "ok", message)
     if least + PROGRAM_BYTES <= memory.available:
-        return Finding("memory", "note", message, f"--quantize {dtype} needs {_gb(least + PROGRAM_BYTES)}")
+        return Finding("memory", "note", message, f"--quantize {dtype} needs {size(least + PROGRAM_BYTES)}")
     return Finding("memory", "problem", message, "close other programs, or use --checkpoint demo")
 
 
@@ -122,9 +123,9 @@ def _disk(checkpoint: Checkpoint | None) -> Finding:
     from audio_interaction_cli.hub import Download
 
     free_bytes = Download(hub_id=HUB_IDS[0]).free_bytes
-    message = f"{_gb(free_bytes)} free for the hub cache in {HF_HUB_CACHE}"
+    message = f"{size(free_bytes)} free for the hub cache in {HF_HUB_CACHE}"
     if free_bytes < REAL_CHECKPOINT_BYTES and (checkpoint is None or checkpoint.name == DEMO):
-        hint = f"the real model takes {_gb(REAL_CHECKPOINT_BYTES)}; another place: --local-dir or HF_HOME"
+        hint = f"the real model takes {size(REAL_CHECKPOINT_BYTES)}; another place: --local-dir or HF_HOME"
         return Finding("disk", "note", message, hint)
     return Finding("disk", "ok", message)
 
@@ -159,7 +160,3 @@ def _terminal() -> Finding:
     if not sys.stdin.isatty():
         return Finding("terminal", "note", f"{message}; keys do not reach mic, for stdin is no terminal")
     return Finding("terminal", "ok", message)
-
-
-def _gb(number_bytes: int) -> str:
-    return f"{number_bytes / 1e9:.1f} GB"

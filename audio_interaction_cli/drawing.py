@@ -15,8 +15,9 @@ from rich.table import Table
 from rich.text import Text
 
 from audio_interaction_cli.events import Event, Failure, Reply, RoundStarted, Summary
-from audio_interaction_cli.plain import clock, detail, note, ratio, summary_items
+from audio_interaction_cli.plain import detail, note, summary_items
 from audio_interaction_cli.protocol import CHUNK_S, Emotion
+from audio_interaction_cli.quantities import clock, ratio
 from audio_interaction_cli.screen import Glyphs, Screen
 from audio_interaction_cli.view import View
 

@@ -204,7 +204,8 @@ def download(
     """Fetch the checkpoint: resumes where it was cut, checks every file, and says what to do next."""
     from audio_interaction_cli import checkpoint
     from audio_interaction_cli.engine import check
-    from audio_interaction_cli.hub import Download, size
+    from audio_interaction_cli.hub import Download
+    from audio_interaction_cli.quantities import size
 
     wanted = Download(
         hub_id=hub_id, revision=revision, local_dir=local_dir, token=token, include=include or (),

@@ -15,6 +15,7 @@ from threading import Thread
 from typing import Any
 
 from audio_interaction_cli.errors import DownloadError
+from audio_interaction_cli.quantities import size
 
 Progress = Callable[[int, int], object]
 """Called with bytes there so far and bytes in all."""
@@ -259,11 +260,3 @@ def _of_status(status: int, hub_id: str) -> DownloadError:
     if status >= 500:
         return DownloadError(f"the hub is out of order (status {status})", "try again later; it goes on", passing=True)
     return DownloadError(f"the hub answered with status {status}", "is HF_ENDPOINT right?")
-
-
-def size(number_bytes: int) -> str:
-    """Bytes as people read them."""
-    for unit, scale in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
-        if number_bytes >= scale:
-            return f"{number_bytes / scale:.1f} {unit}"
-    return f"{number_bytes} B"

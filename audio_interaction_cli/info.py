@@ -26,9 +26,9 @@ from audio_interaction_cli.checkpoint import (
 )
 from audio_interaction_cli.drawing import EMOTION_LOOKS
 from audio_interaction_cli.footprint import memory_bytes, size_of, window_of
-from audio_interaction_cli.hub import size
 from audio_interaction_cli.microphone import InputDevice
 from audio_interaction_cli.protocol import CHUNK_POSITIONS, CHUNK_S, DEFAULT_CONTEXT_POSITIONS
+from audio_interaction_cli.quantities import size
 from audio_interaction_cli.screen import Screen
 from audio_interaction_cli.settings import variable
 

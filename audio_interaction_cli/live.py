@@ -15,8 +15,8 @@ from audio_interaction_cli.conversation import Conversation
 from audio_interaction_cli.errors import AiCliError, AudioDeviceError
 from audio_interaction_cli.events import Event, Lag
 from audio_interaction_cli.output import Output
-from audio_interaction_cli.plain import clock
 from audio_interaction_cli.protocol import CHUNK_SAMPLES, SAMPLE_RATE_HZ, seconds
+from audio_interaction_cli.quantities import clock
 from audio_interaction_cli.session import Session
 from audio_interaction_cli.view import Input
 

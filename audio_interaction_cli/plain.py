@@ -15,6 +15,7 @@ from audio_interaction_cli.events import (
     Summary,
 )
 from audio_interaction_cli.protocol import CHUNK_S
+from audio_interaction_cli.quantities import clock, ratio, size
 from audio_interaction_cli.sinks import one_line, without_controls, write
 
 
@@ -99,26 +100,9 @@ def summary_items(summary: Summary) -> list[str]:
         f"{clock(summary.audio_s)} of audio in {clock(summary.wall_s)}",
         *([] if factor is None else [f"real-time factor {ratio(factor)}"]),
         *([] if half is None or most is None else [f"decides in {half:.0f} ms (95 %: {most:.0f} ms)"]),
-        *([] if peak is None else [f"peak memory {_size(peak)}"]),
+        *([] if peak is None else [f"peak memory {size(peak)}"]),
     ]
-
-
-def clock(seconds: float) -> str:
-    """Time as people read it: 0:04.0, 12:34.5, 1:02:03.4."""
-    minutes, tenths = divmod(round(seconds * 10), 600)
-    hours, minutes = divmod(minutes, 60)
-    start = f"{hours}:{minutes:02}" if hours else f"{minutes}"
-    return f"{start}:{tenths // 10:02}.{tenths % 10}"
-
-
-def ratio(value: float) -> str:
-    """A factor with as many digits as say something: 0.0042, 0.31, 12.4."""
-    return f"{value:.1f}" if value >= 1 else f"{value:.2g}"
 
 
 def _count(number: int, one: str, many: str) -> str:
     return f"{number} {one if number == 1 else many}"
-
-
-def _size(number_bytes: int) -> str:
-    return f"{number_bytes / 1e9:.1f} GB" if number_bytes >= 1e9 else f"{number_bytes / 1e6:.0f} MB"

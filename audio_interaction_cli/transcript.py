@@ -13,7 +13,7 @@ from audio_interaction_cli import written
 from audio_interaction_cli.errors import AiCliError
 from audio_interaction_cli.events import Event, Reply, SessionStarted, Summary
 from audio_interaction_cli.jsonl import JsonLines
-from audio_interaction_cli.plain import clock
+from audio_interaction_cli.quantities import clock
 from audio_interaction_cli.sinks import one_line, without_controls, write
 
 ENDINGS = (".txt", ".srt", ".vtt", ".jsonl")

@@ -2,7 +2,7 @@ import io
 from dataclasses import replace
 
 from audio_interaction_cli.events import Event, Reply
-from audio_interaction_cli.plain import PlainNotes, PlainReplies, clock, ratio
+from audio_interaction_cli.plain import PlainNotes, PlainReplies
 from tests.story import HELLO, LAG, REPLY, SESSION, SLIDE, SUMMARY, TRUNCATED, story
 
 
@@ -81,8 +81,3 @@ def test_verbose_notes() -> None:
     ]
     assert lines[-1] == "session: demo on cpu, float32 int8"
     assert notes([replace(TRUNCATED, first_text_ms=None)], verbose=True) == ["note: the reply at 0:08.0 was cut short"]
-
-
-def test_clock_and_ratio() -> None:
-    assert [clock(s) for s in (0, 4, 59.96, 754.5, 3723.4)] == ["0:00.0", "0:04.0", "1:00.0", "12:34.5", "1:02:03.4"]
-    assert [ratio(f) for f in (0.00421, 0.314, 0.999, 1.0, 12.44)] == ["0.0042", "0.31", "1", "1.0", "12.4"]
