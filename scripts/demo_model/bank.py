@@ -18,8 +18,10 @@ import speech
 from closed_set import INTENT_OF
 
 # How often each synthesiser is heard in scenes; and how often it says each phrase, for some take long.
-SHARES = {"espeak": 0.42, "flite": 0.14, "pico": 0.16, "festival": 0.08, "piper": 0.08, "kokoro": 0.12}
-RENDERINGS = {"espeak": 80, "flite": 20, "pico": 20, "festival": 14, "piper": 11, "kokoro": 4}
+SHARES = {
+    "espeak": 0.32, "hibari": 0.24, "flite": 0.12, "pico": 0.12, "kokoro": 0.09, "piper": 0.06, "festival": 0.05,
+}  # fmt: skip
+RENDERINGS = {"espeak": 160, "hibari": 80, "flite": 30, "pico": 30, "kokoro": 4, "piper": 11, "festival": 14}
 PART_UTTERANCES = 1_000
 Progress = Callable[[int, int], object]
 

@@ -79,8 +79,10 @@ class Batches:
         """Features of a scene, [C, 128, 40]: another level, another throat, another history of loudness."""
         rng = self._rng
         mel = shard.mel[n].astype(np.float32)
-        if rng.random() < 0.5:
-            mel = _warped(mel, rng.uniform(0.9, 1.11))
+        if rng.random() < 0.6:
+            mel = _warped(mel, rng.uniform(0.88, 1.13))
+        if rng.random() < 0.4:
+            mel += _coloured(rng)
         if rng.random() < 0.3:
             width = int(rng.integers(4, 20))
             start = int(rng.integers(N_MELS - width))
@@ -161,6 +163,13 @@ def _old_turns(answers: list[tuple[int, Answer]]) -> int:
             break
         old += 1
     return old
+
+
+def _coloured(rng: np.random.Generator) -> np.ndarray:
+    """Another microphone: gain over the mel axis, [128, 1], in decades."""
+    places = np.linspace(0, N_MELS - 1, 7)
+    gain: np.ndarray = np.interp(np.arange(N_MELS), places, rng.normal(0.0, 0.3, len(places)))
+    return gain.astype(np.float32)[:, None]
 
 
 def _warped(mel: np.ndarray, factor: float) -> np.ndarray:

@@ -9,6 +9,8 @@ import backgrounds
 from audio_interaction_cli.protocol import SAMPLE_RATE_HZ
 from waves import Samples
 
+TELEPHONE = 0.2  # of the sounds that have another timbre
+
 
 @dataclass(frozen=True, slots=True)
 class Room:
@@ -23,13 +25,18 @@ class Room:
         return cls(rng.uniform(0.1, 0.5), rng.uniform(0.1, 0.6)) if rng.random() < 0.4 else cls(0.0, 0.0)
 
 
-def place(rng: np.random.Generator, total: Samples, samples: Samples, at: int, room: Room) -> None:
-    """Mix an item into the scene at some level, with the colour and the echo of the room."""
+def place(rng: np.random.Generator, total: Samples, samples: Samples, at: int, room: Room, *, held_out: bool) -> None:
+    """Mix an item into the scene at some level, with the colour and the echo of the room.
+
+    In training half of the items also have another timbre, or come over a telephone, so that voices are many.
+    """
     tail = int(room.reverberation_s * SAMPLE_RATE_HZ)
     size = 1 << (len(samples) + tail).bit_length()
     spectrum = np.fft.rfft(samples, size)  # float32 in, complex64 out
     if rng.random() < 0.45:
         spectrum *= _colour(rng, len(spectrum)).astype(np.float32)
+    if not held_out and rng.random() < 0.5:
+        spectrum *= _timbre(rng, len(spectrum)).astype(np.float32)
     if tail:
         echo = rng.standard_normal(tail) * np.exp(-6.9 * np.arange(tail) / tail)
         echo *= room.wet / np.sqrt(np.sum(echo**2))
@@ -49,6 +56,18 @@ def _colour(rng: np.random.Generator, bins: int) -> NDArray[np.float64]:
         gain /= 1.0 + (hertz / rng.uniform(2_500, 7_000)) ** 6
     if rng.random() < 0.4:
         gain /= 1.0 + (rng.uniform(80, 400) / hertz) ** 6
+    return gain
+
+
+def _timbre(rng: np.random.Generator, bins: int) -> NDArray[np.float64]:
+    """Some decibels more and less here and there, as of another mouth; or no more than a telephone carries."""
+    hertz = np.linspace(1.0, SAMPLE_RATE_HZ / 2, bins)
+    if rng.random() < TELEPHONE:
+        high, low = hertz / rng.uniform(3_200, 3_800), rng.uniform(100, 300) / hertz
+        telephone: NDArray[np.float64] = 1.0 / ((1.0 + high**24) * (1.0 + low**8))
+        return telephone
+    places = np.geomspace(80, SAMPLE_RATE_HZ / 2, 9)
+    gain: NDArray[np.float64] = 10 ** (np.interp(hertz, places, rng.normal(0.0, 4.0, len(places))) / 20)
     return gain
 
 

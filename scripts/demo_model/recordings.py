@@ -1,5 +1,6 @@
-"""Real sounds that Debian packages bring, where they are installed: a few to be reported, many that are not."""
+"""Real sounds and speech that Debian packages bring, where they are installed: a few to be reported, most not."""
 
+import re
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -8,6 +9,7 @@ import numpy as np
 import soundfile
 import soxr
 
+from speech import trimmed
 from waves import RATE, Samples, attack, finished
 
 _ROOTS = tuple(Path(share) for share in ("/usr/share", "/usr/local/share"))
@@ -23,6 +25,15 @@ _OTHERS = """
 """
 _RECORDED_OTHERS = frozenset(_OTHERS.split())
 
+# Telephone prompts; and the names of pictures to stamp (the English ones have no language in their name).
+_SPEECH = (("asterisk/sounds/en", "*.wav"), ("tuxpaint/stamps", "*_desc.ogg"))
+# Prompts with one of these words in their name are no speech, or could be meant for an assistant.
+_UNFIT = """
+    silence beep beeperr tone tones 2tone monkeys hello goodbye thank thanks thankyou welcome good morning pause paused
+    next prev previous repeat stop play cancel cancelled yes no time world
+"""
+_NOT_DISTRACTORS = frozenset(_UNFIT.split())
+
 
 def recorded_events(held_out: bool) -> Iterator[tuple[str, Samples]]:
     """Kind and samples (at most 4 s) of real recordings; there is one of a kind, so all are for training."""
@@ -36,6 +47,20 @@ def recorded_sounds(held_out: bool) -> Iterator[tuple[str, Samples]]:
     for path in _recordings():
         if path.stem in _RECORDED_OTHERS and (zlib.crc32(path.stem.encode()) % 3 == 0) == held_out:
             yield path.stem, _read(path, 6.0)
+
+
+def recorded_speech(held_out: bool) -> Iterator[tuple[str, Samples]]:
+    """What people recorded for other programs, by name: speech that is not for the assistant; a third is held out."""
+    for root in _ROOTS:
+        for folder, pattern in _SPEECH:
+            for path in sorted((root / folder).rglob(pattern)):
+                name = f"{folder.partition('/')[0]}/{path.relative_to(root / folder).with_suffix('')}"
+                unfit = _NOT_DISTRACTORS & set(re.split(r"[-_./]", name.lower()))
+                if unfit or held_out != (zlib.crc32(name.encode()) % 3 == 0):
+                    continue
+                raw, rate = soundfile.read(path, dtype="float32", always_2d=True)
+                if 0.5 <= len(raw) / rate <= 8:
+                    yield name, trimmed(soxr.resample(raw.mean(1), rate, RATE))[1]
 
 
 def _recordings() -> list[Path]:

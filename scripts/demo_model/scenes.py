@@ -31,9 +31,10 @@ LAST_S = 1.6  # no item starts so late that its answer would not fit
 LABELS = (*speech.PHONEMES, *sounds.EVENTS)
 EVENT_LABEL = {kind: len(speech.PHONEMES) + n for n, kind in enumerate(sounds.EVENTS)}
 PHRASES = tuple(INTENT_OF)
-PROFILES = {"mix": 0.38, "count": 0.17, "name": 0.12, "quiet": 0.12, "context": 0.14, "bystander": 0.05, "noise": 0.04}
+PROFILES = {"mix": 0.36, "count": 0.17, "name": 0.13, "quiet": 0.12, "context": 0.15, "bystander": 0.04, "noise": 0.03}
 DENSE_BUSYNESS = 0.08
 HASTE = {"training": (0.2, 0.4, 0.7, 1.0), "held out": (0.4, 0.7, 1.0, 1.0, 1.6)}  # how long pauses are
+RECORDED_SPEECH = 0.05  # of the speech that is not to be answered; no more, for people are only ever heard there
 NAME_KEPT_ANSWERS = 12  # after so many more a name may have left the window; nobody asks for it then
 
 
@@ -102,7 +103,7 @@ def compose(rng: np.random.Generator, material: Material, chunks: int, profile: 
         samples, labels, description = _render(rng, item, material)
         if at + len(samples) + LAST_S * SAMPLE_RATE_HZ > total:
             break
-        place(rng, scene.samples, samples, at, room)
+        place(rng, scene.samples, samples, at, room, held_out=material.held_out)
         scene.label(at, labels)
         at = _after(rng, scene, dialogue, item, description, at, len(samples), busyness)
     record(rng, scene.samples, held_out=material.held_out)
@@ -115,7 +116,7 @@ def single(
     """Nothing but these samples, from sample `start`, with two seconds after them."""
     total = -(-(start + len(samples) + 2 * SAMPLE_RATE_HZ) // CHUNK_SAMPLES) * CHUNK_SAMPLES
     scene = Scene.empty(total)
-    place(rng, scene.samples, samples, start, Room.draw(rng))
+    place(rng, scene.samples, samples, start, Room.draw(rng), held_out=material.held_out)
     record(rng, scene.samples, held_out=material.held_out, level_db=level_db)
     return scene
 
@@ -270,7 +271,7 @@ def _recordings(held_out: bool) -> tuple[dict[str, list[Samples]], list[Samples]
     for kind, samples in recordings.recorded_events(held_out):
         events.setdefault(kind, []).append(samples)
     others = [samples for _, samples in recordings.recorded_sounds(held_out)]
-    return events, others, [samples for _, samples in speech.recorded_speech(held_out)]
+    return events, others, [samples for _, samples in recordings.recorded_speech(held_out)]
 
 
 def _render(rng: np.random.Generator, item: _Item, material: Material) -> tuple[Samples, Labels, str]:
@@ -287,7 +288,7 @@ def _render(rng: np.random.Generator, item: _Item, material: Material) -> tuple[
         if others and rng.random() < 0.2:
             return (*_unlabelled(others[int(rng.integers(len(others)))]), "a recorded sound")
         return (*_unlabelled(quiet_sounds.quiet_sound(item.what, rng, held_out=held_out)), item.what)
-    if item.kind == "distractor" and voices and rng.random() < 0.12:
+    if item.kind == "distractor" and voices and rng.random() < RECORDED_SPEECH:
         return (*_unlabelled(voices[int(rng.integers(len(voices)))]), "recorded speech")
     spoken = material.bank.draw(rng, item.what if item.kind == "phrase" else None)
     description = spoken.text if item.kind == "distractor" else INTENT_OF[spoken.text].name

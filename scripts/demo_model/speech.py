@@ -1,8 +1,8 @@
-"""Speech from the synthesisers and the spoken prompts that Linux distributions carry.
+"""Speech from synthesisers.
 
-It knows the voices of espeak-ng, flite, festival (one process reads many texts), SVOX Pico, Piper and Kokoro; how to
-vary a voice, and which voices are kept for tests only. It does not know what is said or why, and it adds neither rooms
-nor noise.
+It knows the voices of espeak-ng, flite, festival (one process reads many texts), SVOX Pico, Piper, Kokoro and Hibari;
+how to vary a voice, and which voices are kept for tests only. It does not know what is said or why, and it adds
+neither rooms nor noise.
 """
 
 import re
@@ -10,7 +10,6 @@ import shutil
 import subprocess
 import sys
 import tempfile
-import zlib
 from collections.abc import Callable, Iterator, Sequence
 from ctypes.util import find_library
 from dataclasses import dataclass
@@ -79,6 +78,7 @@ def _all_voices() -> Iterator[Voice]:
     yield Voice("piper", "joe", False)
     yield from (Voice("kokoro", name, False) for name in (*_KOKORO, *map("+".join, combinations(_KOKORO, 2))))
     yield Voice("kokoro", _KOKORO_HELD_OUT, True)
+    yield from (Voice("hibari", accent, False) for accent in ("us", "gb"))
 
 
 VOICES: tuple[Voice, ...] = tuple(_all_voices())
@@ -109,20 +109,22 @@ def _installed(synthesiser: str) -> bool:
 
 
 class _Manner(NamedTuple):
-    """How a text is said; the first three are dials from -1 to 1 with the voice's own manner at 0."""
+    """How a text is said; all but the scale are dials from -1 to 1 with the voice's own manner at 0."""
 
     pace: float = 0.0
     pitch: float = 0.0
     melody: float = 0.0
     scale: float = 1.0  # of all frequencies, by resampling: above 1 for a smaller and quicker speaker
+    throat: float = 0.0
+    breath: float = 0.0
 
     @classmethod
     def draw(cls, rng: np.random.Generator, voice: Voice) -> "_Manner":
         # The other synthesisers have few voices: they are stretched further than espeak's many, men's voices upwards.
-        ranges = {"espeak": (0.86, 1.16), "pico": (0.8, 1.16), "kokoro": (0.8, 1.16)}
+        ranges = {"espeak": (0.86, 1.16), "pico": (0.8, 1.16), "kokoro": (0.8, 1.16), "hibari": (0.76, 1.16)}
         lowest, highest = ranges.get(voice.synthesiser, (0.86, 1.28))
         pace, pitch, melody = rng.uniform(-1, 1, 3)
-        return cls(float(pace), float(pitch), float(melody), float(rng.uniform(lowest, highest)))
+        return cls(*map(float, (pace, pitch, melody, rng.uniform(lowest, highest), *rng.uniform(-1, 1, 2))))
 
     def stretch(self) -> float:
         """How much longer to speak, where that is not a matter of words a minute; makes up for some of the scale."""
@@ -162,13 +164,13 @@ def _utterance(sound: Sound, scale: float) -> Utterance:
     """Resample, trim and level what a synthesiser said."""
     raw, rate, phones = sound
     samples = soxr.resample(raw.astype(np.float32) / 32768, rate * scale, SAMPLE_RATE, quality="MQ")
-    start, samples = _trimmed(samples)
+    start, samples = trimmed(samples)
     middles = (start + COLUMN * (np.arange(-(-len(samples) // COLUMN)) + 0.5)) / SAMPLE_RATE * scale
     classes = np.array([index for _, index in phones] + [0 if phones else UNKNOWN], np.uint8)
     return Utterance(samples, classes[np.searchsorted([end for end, _ in phones], middles)])
 
 
-def _trimmed(samples: NDArray[np.float32]) -> tuple[int, NDArray[np.float32]]:
+def trimmed(samples: NDArray[np.float32]) -> tuple[int, NDArray[np.float32]]:
     """Where speech starts, and the speech from 10 ms before that to 10 ms after its end, with its peak at PEAK."""
     peak = float(np.abs(samples).max(initial=0))
     loud = np.flatnonzero(np.abs(samples) > peak * 0.01)
@@ -236,7 +238,7 @@ def _festival_lines(requests: Sequence[_Request], folder: str) -> Iterator[str]:
         yield f'(utt.save.segs said "{folder}/{index}.lab")'
 
 
-# SVOX Pico, Piper, Kokoro
+# SVOX Pico, Piper, Kokoro, Hibari
 
 
 def _speak_pico(requests: Sequence[_Request]) -> Iterator[Utterance]:
@@ -257,6 +259,15 @@ def _speak_kokoro(requests: Sequence[_Request]) -> Iterator[Utterance]:
         yield _utterance(packaged.say_kokoro(text, voice, stretch=manner.stretch(), mix=mix), manner.scale)
 
 
+def _speak_hibari(requests: Sequence[_Request]) -> Iterator[Utterance]:
+    for text, voice, manner in requests:
+        sound = packaged.say_hibari(
+            text, voice, stretch=manner.stretch(), pitch=_dial(manner.pitch, 0.55, 1, 1.2),
+            melody=_dial(manner.melody, 0.4, 1, 1.7), bend=0.35 * manner.throat, breath=1.2 * manner.breath,
+        )  # fmt: skip
+        yield _utterance(sound, manner.scale)
+
+
 _SYNTHESISERS: dict[str, Callable[[Sequence[_Request]], Iterator[Utterance]]] = {
     "espeak": _speak_espeak,
     "flite": _speak_flite,
@@ -264,32 +275,5 @@ _SYNTHESISERS: dict[str, Callable[[Sequence[_Request]], Iterator[Utterance]]] = 
     "pico": _speak_pico,
     "piper": _speak_piper,
     "kokoro": _speak_kokoro,
+    "hibari": _speak_hibari,
 }
-
-
-# Recordings of people
-
-_SHARES = ("/usr/share", "/usr/local/share")
-# Telephone prompts; and the names of pictures to stamp (the English ones have no language in their name).
-_RECORDINGS = (("asterisk/sounds/en", "*.wav"), ("tuxpaint/stamps", "*_desc.ogg"))
-# Prompts with one of these words in their name are no speech, or could be meant for an assistant.
-_NOT_DISTRACTORS = frozenset(
-    _words("""
-    silence beep beeperr tone tones 2tone monkeys hello goodbye thank thanks thankyou welcome good morning pause paused
-    next prev previous repeat stop play cancel cancelled yes no time world
-    """)
-)
-
-
-def recorded_speech(held_out: bool) -> Iterator[tuple[str, NDArray[np.float32]]]:
-    """What people recorded for other programs, by name: speech that is not for the assistant; a third is held out."""
-    for share in map(Path, _SHARES):
-        for folder, pattern in _RECORDINGS:
-            for path in sorted((share / folder).rglob(pattern)):
-                name = f"{folder.partition('/')[0]}/{path.relative_to(share / folder).with_suffix('')}"
-                unfit = _NOT_DISTRACTORS & set(re.split(r"[-_./]", name.lower()))
-                if unfit or held_out != (zlib.crc32(name.encode()) % 3 == 0):
-                    continue
-                raw, rate = soundfile.read(path, dtype="float32", always_2d=True)
-                if 0.5 <= len(raw) / rate <= 8:
-                    yield name, _trimmed(soxr.resample(raw.mean(1), rate, SAMPLE_RATE))[1]
