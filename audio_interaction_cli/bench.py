@@ -224,10 +224,14 @@ def offline_rtf(engine: Engine, lookahead_chunks: int, chunks: int = OFFLINE_CHU
 def measure(
     engine: Engine, load_s: float, positions: Sequence[int], progress: Callable[[str], object] = lambda _what: None
 ) -> dict[str, Any]:
-    """All figures, ready for JSON. Positions beyond the model's window are left out."""
-    fitting = [n for n in positions if n + CHUNK_POSITIONS <= engine.lm.config.block_size]
+    """All figures, ready for JSON. Positions beyond the model's window are left out; a ratio to one of them is None."""
+    window = engine.lm.config.block_size
+    wanted = sorted({*positions})
+    fitting = [n for n in wanted if n + CHUNK_POSITIONS <= window]
     if not fitting:
-        raise UsageError(f"this model's window has only {engine.lm.config.block_size} positions")
+        raise UsageError(f"this model's window has only {window} positions")
+    if left_out := wanted[len(fitting) :]:
+        progress(f"nothing behind {', '.join(map(str, left_out))} positions: the window has {window}")
     timed: dict[int, Timed] = {}
     for position in fitting:
         progress(f"position {position}")
@@ -240,7 +244,7 @@ def measure(
     peak_bytes = peak_memory_bytes()
     plain_step_ms = plain_floor_ms(engine, CHUNK_POSITIONS, head=False)
     plain_decode_ms = plain_floor_ms(engine, 1, head=True)
-    first, last = timed[fitting[0]], timed[fitting[-1]]
+    growth = None if left_out or len(fitting) == 1 else round(timed[wanted[-1]].step_ms / timed[wanted[0]].step_ms, 3)
     return {
         "schema": 1,
         "machine": f"{platform.system()} {platform.machine()}, {torch.backends.cpu.get_cpu_capability()}",
@@ -266,7 +270,7 @@ def measure(
             "decode_to_floor": round(middle.decode_ms / middle.decode_floor_ms, 3),
             "step_to_plain_floor": round(middle.step_ms / plain_step_ms, 3),
             "decode_to_plain_floor": round(middle.decode_ms / plain_decode_ms, 3),
-            f"step_{fitting[-1]}_to_{fitting[0]}": round(last.step_ms / first.step_ms, 3),
+            f"step_{wanted[-1]}_to_{wanted[0]}": growth,
         },
         "offline": {
             "sequential_rtf": round(sequential, 6),

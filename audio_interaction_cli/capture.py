@@ -3,6 +3,7 @@
 Knows a microphone or a file only as a stream of samples and marks.
 """
 
+import math
 from collections.abc import Iterator
 from contextlib import closing
 from threading import Thread
@@ -42,7 +43,7 @@ class Capture:
         self.level_db = SILENCE_DB
         """Of the latest block."""
         self._source = source
-        self._samples_left = None if duration_s is None else round(duration_s * SAMPLE_RATE_HZ)
+        self._samples_left = None if duration_s in (None, math.inf) else round(duration_s * SAMPLE_RATE_HZ)
         self._recording = recording
         self._closed = False
         self._thread = Thread(target=self._run, name="capture", daemon=True)

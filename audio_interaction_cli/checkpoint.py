@@ -4,23 +4,23 @@ Knows the published layout in all its variants, and the small demo checkpoint th
 weights and imports no torch; every problem is a `CheckpointError`.
 """
 
-import json
 import os
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, fields
 from pathlib import Path
 from reprlib import repr as brief  # a value of a damaged file can be of any size
 from typing import Any
 
-import yaml
 from safetensors import SafetensorError, safe_open
 
 from audio_interaction_cli.errors import CheckpointError
 from audio_interaction_cli.protocol import PUBLISHED_TOKEN_IDS, SYSTEM_PROMPT, TokenIds
+from audio_interaction_cli.tables import DOWNLOAD as DOWNLOAD
+from audio_interaction_cli.tables import damaged, mapping, parse_json, parse_yaml
 
 HUB_IDS = ("zhifeixie/Audio-Interaction", "zhifeixie/AudioInteraction", "zhifeixie/AudioInteraction-2M")
-DOWNLOAD = "ai-cli download"
 LOCAL_FOLDER = Path("checkpoints")
 DEMO = "demo"
 DEMO_FOLDER = Path(__file__).parent / "demo"
@@ -76,7 +76,10 @@ def find(named: str | None) -> Checkpoint:
     if os.path.exists(LOCAL_FOLDER / LM_CONFIG):
         return read(LOCAL_FOLDER, str(LOCAL_FOLDER))
     for hub_id in HUB_IDS:
-        if folder := _cached_folder(hub_id):
+        folder = None
+        with suppress(CheckpointError):  # what is not complete may still be on its way
+            folder = _cached_folder(hub_id)
+        if folder:
             return read(folder, hub_id)
     return read(_demo_folder(), DEMO)
 
@@ -84,6 +87,23 @@ def find(named: str | None) -> Checkpoint:
 def samples() -> Path:
     """The folder of recordings that come with the built-in demo."""
     return _demo_folder() / "samples"
+
+
+def name_of(folder: Path) -> str:
+    """What names a folder on the command line: its path, which for one called demo must look like one."""
+    return os.path.join(os.curdir, DEMO) if str(folder) == DEMO else str(folder)
+
+
+def unfinished() -> str | None:
+    """What was begun to be downloaded to where it would be found, and is not complete; None if there is no such."""
+    if os.path.isdir(LOCAL_FOLDER / ".cache" / "huggingface") and not os.path.exists(LOCAL_FOLDER / LM_CONFIG):
+        return str(LOCAL_FOLDER)
+    for hub_id in HUB_IDS:
+        try:
+            _cached_folder(hub_id)
+        except CheckpointError:
+            return hub_id
+    return None
 
 
 def folder_of(named: str) -> Path:
@@ -117,19 +137,25 @@ def _named_folder(named: str) -> Path:
 
 
 def _cached_folder(hub_id: str) -> Path | None:
-    """The newest snapshot in the hub cache, without asking the network."""
+    """The snapshot of its main revision in the hub cache, without asking the network; None if there is none.
+
+    CheckpointError if it is not complete.
+    """
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
+    from huggingface_hub.errors import HFValidationError, IncompleteSnapshotError, LocalEntryNotFoundError
 
     try:
         return Path(snapshot_download(hub_id, local_files_only=True))
+    except IncompleteSnapshotError as error:
+        hint = f"its download goes on where it was: ai-cli download {hub_id}"
+        raise CheckpointError(f"{hub_id} in the hub cache is not complete", hint) from error
     except (LocalEntryNotFoundError, HFValidationError):
         return None
 
 
 def read(folder: Path, name: str) -> Checkpoint:
     """Read all configurations and headers of `folder`; `name` is what messages call it."""
-    lm_config = mapping(_parse_yaml(_existing(folder, LM_CONFIG)), LM_CONFIG)
+    lm_config = mapping(parse_yaml(_existing(folder, LM_CONFIG)), LM_CONFIG)
     token_ids, system_prompt = _protocol(folder, lm_config)
     return Checkpoint(
         name=name,
@@ -155,14 +181,6 @@ def headers(file: Path) -> dict[str, TensorHeader]:
             }
     except (SafetensorError, OSError, ValueError) as error:
         raise damaged(file, error) from error
-
-
-def damaged(file: Path, why: object) -> CheckpointError:
-    """The error for a file of the checkpoint that cannot be read."""
-    first_line = (str(why).splitlines() or [""])[0]
-    return CheckpointError(
-        f"{file.name} in {file.parent} is damaged or cut off: {first_line}", f"fetch it again: {DOWNLOAD}"
-    )
 
 
 def _headers(files: list[Path]) -> dict[str, TensorHeader]:
@@ -269,25 +287,3 @@ def _missing(folder: Path, name: str) -> CheckpointError:
     return CheckpointError(
         f"{folder} is not a complete checkpoint: {name} is missing", f"fetch the whole checkpoint: {DOWNLOAD}"
     )
-
-
-def _parse_yaml(file: Path) -> object:
-    try:
-        return yaml.safe_load(file.read_text("utf-8"))
-    except (yaml.YAMLError, OSError, ValueError, RecursionError) as error:
-        raise damaged(file, error) from error
-
-
-def parse_json(file: Path) -> object:
-    """The content of a file of the checkpoint."""
-    try:
-        return json.loads(file.read_text("utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise damaged(file, error) from error
-
-
-def mapping(value: object, what: str) -> Mapping[str, Any]:
-    """The value, if it is a table."""
-    if not isinstance(value, Mapping):
-        raise CheckpointError(f"{what} is not a table of names and values", f"fetch the checkpoint again: {DOWNLOAD}")
-    return value

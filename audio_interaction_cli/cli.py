@@ -3,6 +3,7 @@
 What takes time to import is imported inside. The other commands are in `facts`.
 """
 
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import replace
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from audio_interaction_cli.engine import Engine
     from audio_interaction_cli.inputs import Source
 
+CONFIGURABLE = ("run", "interactive", "mic", "bench", "info", "config", "devices", "doctor")
 app = typer.Typer(
     name="ai-cli",
     help="Talk with Audio-Interaction, an always-on streaming audio model: it listens, and speaks when it helps.",
@@ -44,10 +46,14 @@ def _common(
         bool, typer.Option("--version", is_eager=True, callback=_show_version, help="Show the version and exit.")
     ] = False,
 ) -> None:
-    if context.invoked_subcommand == "doctor":
-        return  # which tells itself what is wrong with the settings file
-    settings = read_settings_file()
-    context.default_map = dict.fromkeys(("run", "interactive", "mic", "bench", "info", "config"), settings)
+    try:
+        settings = read_settings_file()
+    except UsageError:
+        asks_for_help = {*context.help_option_names} & {*sys.argv}
+        if context.invoked_subcommand != "doctor" and not asks_for_help:  # doctor tells it itself
+            raise
+        settings = {}
+    context.default_map = dict.fromkeys(CONFIGURABLE, settings)
 
 
 @app.command()
@@ -135,7 +141,7 @@ def _hear(conversation: "Conversation", source: "Source", output: Output) -> boo
         with source:
             conversation.hear(source)
     except (AudioFileError, WindowFullError) as error:
-        output.fail(error, source.name)
+        output.fail(error)
         return False
     return True
 
@@ -197,7 +203,9 @@ def found_checkpoint(named: str | None, tell: Callable[[str], None]) -> "Checkpo
 
     found = checkpoint.find(named)
     if named is None and found.name == checkpoint.DEMO:
-        tell(f"no checkpoint found, so this is the small built-in demo; for the real model: {checkpoint.DOWNLOAD}")
+        unfinished = checkpoint.unfinished()
+        why = f"{unfinished} is not complete" if unfinished else "no checkpoint found"
+        tell(f"{why}, so this is the small built-in demo; for the real model: {checkpoint.DOWNLOAD}")
     return found
 
 

@@ -69,6 +69,7 @@ def _tell_what_is_missing(session: Session, source: Source, began_s: float, dama
             f"{source.name}: {session.t - began_s:.1f} s of it were heard, "
             f"then the session's window of {session.context_tokens} positions was full",
             "--on-full slide forgets the oldest and goes on, --separate gives each file a session of its own",
+            file=source.name,
         )
     if damage:
         raise damage

@@ -103,7 +103,7 @@ class Decoder:
         base = self._cache.length
         hidden = self._step(self._blocks(chunks))[first::CHUNK_POSITIONS]
         logits = (hidden.float() @ self._engine.decision_rows.T).cpu()
-        _check_finite(logits)
+        self._check_finite(logits, base)
         logits[:, 1] += self._eagerness
         speaks = next((n for n, pair in enumerate(logits) if self._sampler.choose(pair) == 1), None)
         decided = len(chunks) if speaks is None else speaks + 1
@@ -115,8 +115,6 @@ class Decoder:
         if self.observe:
             for row in hidden[:decided]:
                 self.observe(row)
-        if len(self._unaudited) >= AUDITED_STEPS:
-            self.audit()
         return Decisions(logits.softmax(-1)[:decided, 1].tolist(), speaks is not None)
 
     def _blocks(self, chunks: Sequence[torch.Tensor]) -> torch.Tensor:
@@ -132,12 +130,12 @@ class Decoder:
     @torch.inference_mode()
     def say(self) -> tuple[int, Kind]:
         """Draw the next token of the reply that was begun, and what it is."""
+        base = self._cache.length
         hidden = self._step(self._lm.embed(self._pending))[-1]
-        self._pending = []
+        logits = self._lm.logits(hidden).cpu()
+        self._check_finite(logits, base)
         if self.observe:
             self.observe(hidden)
-        logits = self._lm.logits(hidden).cpu()
-        _check_finite(logits)
         mask = self._engine.masks[self._state]
         self.illegal_tops += bool(mask[logits.argmax()] < 0)
         return self._choose(self._sampler.choose(logits + mask))
@@ -154,20 +152,21 @@ class Decoder:
         return token, self._engine.grammar.kinds[token]
 
     @torch.inference_mode()
-    def audit(self) -> None:
-        """Count the listening steps whose first choice among all tokens was not a legal one.
+    def audit(self, least: int = 1) -> None:
+        """Count the listening steps whose first choice among all tokens was not a legal one, if there are so many.
 
         A decision needs two rows of the head; the whole head is read for many steps at once.
         """
-        if self._unaudited:
+        if len(self._unaudited) >= least:
             tops = self._lm.logits(torch.stack(self._unaudited)).argmax(-1).cpu()
             self.illegal_tops += int((self._engine.masks[State.LISTENING][tops] < 0).sum())
             self._unaudited = []
 
-
-def _check_finite(logits: torch.Tensor) -> None:
-    if not logits.isfinite().all():
-        raise CheckpointError(
-            "the model computes numbers that are not finite",
-            "its weights are damaged, or need a wider format: try --dtype float32",
-        )
+    def _check_finite(self, logits: torch.Tensor, length: int) -> None:
+        """CheckpointError if they are not; then nothing beyond `length` has been fed."""
+        if not logits.isfinite().all():
+            self._cache.crop(length)
+            raise CheckpointError(
+                "the model computes numbers that are not finite",
+                "its weights are damaged, or need a wider format: try --dtype float32",
+            )

@@ -4,7 +4,7 @@ import platform
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import psutil
 from rich.console import Console
@@ -35,15 +35,13 @@ class Finding:
 def examine(checkpoint: str | None = None, input_device: str | None = None) -> Iterator[Finding]:
     """Look at one thing after the other; never raises for what is found."""
     yield Finding("python", "ok", f"{platform.python_version()} on {platform.system()} {platform.machine()}")
-    values: dict[str, Any] = {}
-    yield _found("settings", lambda: _settings(values))
-    named, wanted = checkpoint or values.get("checkpoint"), input_device or values.get("input_device")
+    yield _found("settings", _settings)
     yield from _torch()
     found: list[Checkpoint] = []
-    yield _found("checkpoint", lambda: _checkpoint(named, found))
+    yield _found("checkpoint", lambda: _checkpoint(checkpoint, found))
     yield _found("memory", lambda: _memory(found[0] if found else None))
     yield _found("disk", lambda: _disk(found[0] if found else None))
-    yield _found("microphone", lambda: _microphone(wanted))
+    yield _found("microphone", lambda: _microphone(input_device))
     yield _found("hub", _hub)
     yield _terminal()
 
@@ -56,9 +54,8 @@ def _found(name: str, look: Callable[[], Finding]) -> Finding:
         return Finding(name, "problem", error.message, error.hint)
 
 
-def _settings(values: dict[str, Any]) -> Finding:
-    values |= read_settings_file()
-    return Finding("settings", "ok", f"{settings_file()}: {', '.join(values) or 'nothing set'}")
+def _settings() -> Finding:
+    return Finding("settings", "ok", f"{settings_file()}: {', '.join(read_settings_file()) or 'nothing set'}")
 
 
 def _torch() -> Iterator[Finding]:

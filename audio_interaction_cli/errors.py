@@ -1,6 +1,7 @@
 """The errors people meet: what happened, what to do, and the exit status it means.
 
-Raised anywhere, caught in one place (`cli`). Knows nothing of how an error is shown.
+Raised anywhere; caught by a command's `output.Output`, and outside of that by `main`. Knows nothing of how an error
+is shown.
 """
 
 from collections.abc import Sequence
@@ -23,10 +24,12 @@ class AiCliError(Exception):
 
     exit_code = ExitCode.FAILED
 
-    def __init__(self, message: str, hint: str | None = None) -> None:
+    def __init__(self, message: str, hint: str | None = None, *, file: str | None = None) -> None:
         super().__init__(message)
         self.message = message
         self.hint = hint
+        self.file = file
+        """The input that it is about, by the name that people gave it."""
         self.replies: Sequence[object] = ()
         """What was replied before, where the Python interface raises this."""
 

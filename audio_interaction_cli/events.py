@@ -110,7 +110,7 @@ class Reply:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ContextChanged:
-    """The window was full: what was done, chunks forgotten, and positions in use afterwards."""
+    """The window was full, or a reset was asked for: what was done, chunks forgotten, positions in use afterwards."""
 
     type: ClassVar[str] = "context"
     t: float
@@ -142,7 +142,7 @@ class Failure:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Summary:
-    """The last event of a command."""
+    """The figures of a command's whole conversation. Only the error that ended it, if one did, comes after."""
 
     type: ClassVar[str] = "summary"
     rounds: int

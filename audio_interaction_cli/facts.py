@@ -98,7 +98,8 @@ def convert(
         found = checkpoint.find(source)
         converting.convert(found, destination, dtype=dtype, quantize=quantize, progress=progress)
     if not quiet:
-        write(sys.stderr, f"{destination} is written; next: ai-cli mic --checkpoint {destination}\n")
+        name = checkpoint.name_of(destination)
+        write(sys.stderr, f"{name} is written; next: ai-cli mic --checkpoint {name}\n")
 
 
 @app.command()
@@ -232,15 +233,19 @@ def download(
                 return
             try:
                 with transfer_progress(quiet) as progress:
-                    wanted.fetch(files, progress)
+                    folder = wanted.fetch(files, progress)
             except KeyboardInterrupt:
                 tell("stopped; run the same again, and it goes on where it was")
                 sys.stdout.flush()
                 os._exit(ExitCode.INTERRUPTED)  # for at its usual end Python would wait for the files begun
         tell("checking every file against the hub")
         wanted.verify()
-    name = str(local_dir) if local_dir else hub_id
-    if not (include or exclude):
-        check(checkpoint.find(name))
-    tell(f"{name} is whole; next: ai-cli mic" + ("" if name in DEFAULT_NAMES else f" --checkpoint {name}"))
-    write(sys.stdout, f"{checkpoint.folder_of(name)}\n")
+        if verify:
+            folder = wanted.folder()
+    if include or exclude:
+        tell("all that was asked for is here")
+    else:
+        name = checkpoint.name_of(folder) if local_dir or revision else hub_id
+        check(checkpoint.read(folder, name))
+        tell(f"{name} is whole; next: ai-cli mic" + ("" if name in DEFAULT_NAMES else f" --checkpoint {name}"))
+    write(sys.stdout, f"{folder}\n")

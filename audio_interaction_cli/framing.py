@@ -45,6 +45,7 @@ class Framer:
         if len(self._blocks) != 1:
             self._blocks = [np.concatenate([np.zeros(0, np.float32), *self._blocks])]
         samples = self._blocks[0]
-        self._blocks = [samples[wanted:]]
+        rest = samples[wanted:]
+        self._blocks = [rest.copy() if len(rest) < CHUNK_SAMPLES else rest]  # not to keep all for the sake of a little
         self._waiting_samples -= wanted
         return samples[:wanted].reshape(-1, CHUNK_SAMPLES)

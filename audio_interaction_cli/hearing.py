@@ -60,7 +60,8 @@ class Ear:
         mel = torch.cat(mels) if mels else torch.zeros(0)
         if not len(mel):
             return []
+        levels_db = [self._levels_db.popleft() for _ in mel]  # gone with their chunks, should the tower fail
         with torch.inference_mode():
             frames = self._tower(mel.to(self._weight))
         each_ms = (time.perf_counter() - started) * 1000 / len(mel)
-        return [HeardChunk(chunk, self._levels_db.popleft(), each_ms) for chunk in frames]
+        return [HeardChunk(*heard, each_ms) for heard in zip(frames, levels_db, strict=True)]

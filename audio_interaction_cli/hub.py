@@ -113,6 +113,11 @@ class Download:
                     raise
             time.sleep(min(2.0**attempts / 2, LONGEST_PAUSE_S))
 
+    def folder(self) -> Path:
+        """Where it is, if it has been fetched; DownloadError if not."""
+        with explained(self):
+            return Path(self._snapshot(local_files_only=True))
+
     def verify(self) -> None:
         """Compare every file's size and hash with what the hub states; DownloadError names those that differ."""
         from huggingface_hub import HfApi
@@ -244,6 +249,9 @@ def _of_connection(error: BaseException, hub_id: str) -> DownloadError:
         case OSError(errno=errno.ENOSPC | errno.EDQUOT | errno.EFBIG):
             message = "the disk is full; what was fetched is kept"
             return DownloadError(message, "free some space and run the same again; it goes on")
+        case PermissionError() | NotADirectoryError() | FileExistsError() | OSError(errno=errno.EROFS):
+            message = f"cannot write to {error.filename or 'that place'}: {error.strerror or error}"
+            return DownloadError(message, "choose another place with --local-dir or HF_HOME")
         case OSError() if "Consistency check failed" in str(error):
             return DownloadError("a file came incomplete", "run the same again; it goes on", passing=True)
         case _:

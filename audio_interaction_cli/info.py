@@ -15,15 +15,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from audio_interaction_cli.checkpoint import (
-    UNDERSTANDS,
-    Checkpoint,
-    TensorHeader,
-    damaged,
-    headers,
-    mapping,
-    parse_json,
-)
+from audio_interaction_cli.checkpoint import UNDERSTANDS, Checkpoint, TensorHeader, headers
 from audio_interaction_cli.drawing import EMOTION_LOOKS
 from audio_interaction_cli.footprint import memory_bytes, size_of, window_of
 from audio_interaction_cli.microphone import InputDevice
@@ -31,6 +23,7 @@ from audio_interaction_cli.protocol import CHUNK_POSITIONS, CHUNK_S, DEFAULT_CON
 from audio_interaction_cli.quantities import size
 from audio_interaction_cli.screen import Screen
 from audio_interaction_cli.settings import variable
+from audio_interaction_cli.tables import damaged, mapping, parse_json
 
 if TYPE_CHECKING:
     from audio_interaction_cli.doctor import Finding
@@ -199,7 +192,7 @@ def _bench_tables(figures: Mapping[str, Any], screen: Screen) -> RenderableType:
         table.add_row(position, *(f"{ms:.2f}" for ms in row))
     floor, ratios, offline = figures["floor"], figures["ratios"], figures["offline"]
     table.add_row("floor", f"{floor['step_ms']:.2f}", "", "", "", f"{floor['decode_ms']:.2f}", style="dim")
-    told = ", ".join(f"{name.replace('_', ' ')} {value:.2f}" for name, value in ratios.items())
+    told = ", ".join(f"{name.replace('_', ' ')} {value:.2f}" for name, value in ratios.items() if value is not None)
     file = f"a silent file: real-time factor {offline['speculative_rtf']:.3g}"
     file += f", chunk by chunk {offline['sequential_rtf']:.3g}"
     dot = screen.glyphs.dot

@@ -4,6 +4,7 @@ Knows paths, pipes and people's names for things; how sound is stored is `audio`
 opened before it is listened to, so one bad input never keeps the others from being heard.
 """
 
+import io
 import json
 import os
 import stat
@@ -90,7 +91,7 @@ class AudioInput(Source):
             with self._open() as file:
                 yield from decode(file)
         except (AudioFileError, OSError, ValueError) as error:  # ValueError: a path with a zero byte
-            raise _named("standard input" if self._path == STDIN else self.name, error) from error
+            raise _named(self.name, error) from error
 
     def close(self) -> None:
         """Delete the temporary file, if there is one."""
@@ -104,10 +105,9 @@ class AudioInput(Source):
             if self._path != STDIN:
                 with open(self._path, "rb") as pipe:
                     self._spool = _spooled(pipe)
-            elif sys.stdin:
-                self._spool = _spooled(sys.stdin.buffer)
             else:
-                raise AudioFileError("is closed")
+                with _stdin() as pipe:
+                    self._spool = _spooled(pipe)
         return nullcontext(self._spool)
 
 
@@ -132,7 +132,7 @@ def expand(arguments: Sequence[str]) -> list[Source]:
     inputs: list[Source] = []
     for argument in arguments:
         if argument == STDIN and any(source.name == STDIN for source in inputs):
-            inputs.append(_Unreadable(STDIN, AudioFileError("standard input can be heard only once")))
+            inputs.append(_Unreadable(STDIN, AudioFileError("can be heard only once")))
         elif os.path.isdir(argument):
             try:
                 inputs += [AudioInput(os.path.join(argument, name)) for name in _listed(argument)]
@@ -170,6 +170,18 @@ def _listed(folder: str) -> list[str]:
     return sequence
 
 
+def _stdin() -> AbstractContextManager[Any]:
+    """Standard input as bytes, without the lock of Python's own buffer: who held it in a thread while waiting for
+    more would keep the process from ending well.
+    """
+    if not sys.stdin:
+        raise AudioFileError("is closed")
+    try:
+        return open(os.dup(sys.stdin.fileno()), "rb", buffering=0)
+    except io.UnsupportedOperation:  # something in memory in its place
+        return nullcontext(sys.stdin.buffer)
+
+
 def _spooled(pipe: Any) -> FileIO:
     """A temporary copy of all that a pipe delivers."""
     if pipe.isatty():
@@ -182,6 +194,7 @@ def _spooled(pipe: Any) -> FileIO:
 
 def _named(name: str, error: Exception) -> AudioFileError:
     """The same error with the input's name before it, on one line whatever the name is made of."""
+    shown = "standard input" if name == STDIN else name if name and name.isprintable() else repr(name)
     hint = None
     match error:
         case AudioFileError():
@@ -194,4 +207,4 @@ def _named(name: str, error: Exception) -> AudioFileError:
             message = "no permission to read it"
         case _:
             message = f"cannot be read ({getattr(error, 'strerror', None) or error})"
-    return AudioFileError(f"{name if name and name.isprintable() else repr(name)}: {message}", hint)
+    return AudioFileError(f"{shown}: {message}", hint, file=name)

@@ -81,7 +81,6 @@ class LiveConversation:
         self._missing_s = 0.0
         self._heard_before_samples = conversation.session.tally.chunks * CHUNK_SAMPLES
         self._delay = _Delay()
-        self._file: str | None = None
 
     @property
     def _session(self) -> Session:
@@ -113,7 +112,6 @@ class LiveConversation:
     def _take(self, item: Item) -> None:
         match item:
             case Begin(name):
-                self._file = name
                 self._conversation.tell([self._session.begin_round(name)])
             case Note(text):
                 self._output.note(text)
@@ -121,7 +119,7 @@ class LiveConversation:
                 self._missing_s += missing_s
                 self._output.note(f"nothing was heard for {clock(missing_s)}, as when a machine sleeps; it goes on")
             case AiCliError():
-                self._output.fail(item, self._file)
+                self._output.fail(item)
                 if isinstance(item, AudioDeviceError):
                     self._output.status = item.exit_code
             case _:

@@ -57,8 +57,8 @@ class LmConfig:
                 asked = f"{name}: {brief(given[name])}"
                 raise CheckpointError(f"model_config.yaml asks for {asked}, which is not implemented")
         values = {"block_size": DEFAULT_CONTEXT_POSITIONS} | {k: v for k, v in given.items() if v is not None}
-        if {"n_embd", "n_head"} <= values.keys() and values["n_head"]:
-            values.setdefault("head_size", values["n_embd"] // values["n_head"])
+        if "head_size" not in values and all(type(values.get(name)) is int for name in ("n_embd", "n_head")):
+            values["head_size"] = values["n_embd"] // (values["n_head"] or 1)
         for field in fields(cls):
             value = values.get(field.name)
             allowed = (int, float) if field.type is float else int

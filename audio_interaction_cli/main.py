@@ -13,6 +13,7 @@ from audio_interaction_cli.errors import AiCliError, ExitCode, OutOfMemoryError,
 from audio_interaction_cli.events import Failure
 from audio_interaction_cli.jsonl import JsonLines
 from audio_interaction_cli.output import abandon_stdout, write_error
+from audio_interaction_cli.settings import is_on
 
 __all__ = ["app", "facts", "main"]  # importing `facts` adds its commands
 
@@ -41,8 +42,8 @@ def main() -> None:
         abandon_stdout()
         status = ExitCode.OK
     except OSError as error:
-        abandon_stdout()
         status = _tell(AiCliError(f"cannot read or write: {error.strerror or error}"))
+        abandon_stdout()  # which would be flushed at the end, and may be what cannot be written
     except Exception as error:
         fault = AiCliError(f"unexpected: {error!r}", "this is a fault of ai-cli; --debug shows where")
         status = _tell(OutOfMemoryError() if OutOfMemoryError.means(error) else fault)
@@ -62,11 +63,11 @@ def _begin() -> None:
 
 def _tell(error: AiCliError) -> ExitCode:
     """Show an error that no output was there for, and return its exit status."""
-    if "--debug" in sys.argv:
+    if is_on("debug"):
         traceback.print_exc()
     try:
-        if "--json" in sys.argv:
-            JsonLines(sys.stdout).handle(Failure(t=0.0, message=error.message, hint=error.hint, file=None))
+        if is_on("json"):
+            JsonLines(sys.stdout).handle(Failure(t=0.0, message=error.message, hint=error.hint, file=error.file))
     except (AiCliError, BrokenPipeError):
         abandon_stdout()
     write_error(sys.stderr, error.message, error.hint)

@@ -91,9 +91,8 @@ def choose(there: Sequence[InputDevice], wanted: str | None) -> InputDevice:
         raise AudioDeviceError("no microphone found", NO_DEVICE.get(platform.system(), "plug one in"))
     if wanted is None:
         return next((device for device in there if device.default), there[0])
-    if wanted.isdecimal():
-        found = [device for device in there if device.index == int(wanted)]
-    else:
+    found = [device for device in there if str(device.index) == wanted]
+    if not found:  # a name can be of digits too
         part = wanted.casefold()
         found = [device for device in there if part in device.name.casefold()]
         found = [device for device in found if device.name.casefold() == part] or found

@@ -53,7 +53,7 @@ class SessionOptions:
         most = min(block_size, MOST_POSITIONS)
         if wanted > most:
             raise UsageError(f"a window of {wanted} positions is more than this model's {most}")
-        if wanted < least and self.context_tokens is None:
+        if wanted < least and self.context_tokens is None and self.system_prompt is None:
             raise CheckpointError(f"the model's window of {wanted} positions cannot hold its prompt and one chunk")
         if wanted < least:
             raise UsageError(f"a window of {wanted} positions is too small", f"prompt and one chunk need {least}")

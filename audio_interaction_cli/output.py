@@ -8,7 +8,7 @@ import os
 import sys
 import traceback
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
 from types import TracebackType
 from typing import TYPE_CHECKING, TextIO
 
@@ -84,12 +84,12 @@ class Output:
                 self._close()
                 raise
 
-    def fail(self, error: AiCliError, file: str | None = None) -> None:
+    def fail(self, error: AiCliError) -> None:
         """Report an error; what can go on goes on."""
         self.status = ExitCode.FAILED
         if self._settings.debug:
             traceback.print_exception(error)
-        self.emit(Failure(t=self._t, message=error.message, hint=error.hint, file=file))
+        self.emit(Failure(t=self._t, message=error.message, hint=error.hint, file=error.file))
 
     def pause(self) -> None:
         """Give the terminal back for a while; the next event brings the display again."""
@@ -132,7 +132,8 @@ class Output:
         try:
             match error:
                 case AiCliError():
-                    self.fail(error)
+                    with suppress(BrokenPipeError):  # the reader has gone; the status still tells
+                        self.fail(error)
                     self.status = error.exit_code
                 case KeyboardInterrupt():
                     self.status = ExitCode.INTERRUPTED

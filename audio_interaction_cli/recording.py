@@ -17,6 +17,7 @@ from audio_interaction_cli.framing import Samples
 from audio_interaction_cli.protocol import SAMPLE_RATE_HZ
 
 ENDINGS = (".wav", ".flac")
+LARGEST_WAV_BYTES = 2**32 - 1  # its header has four bytes for them
 
 
 class Recording:
@@ -62,6 +63,9 @@ def _wav(path: Path) -> _Writer:
     wav.setframerate(SAMPLE_RATE_HZ)
 
     def append(samples: np.ndarray) -> None:
+        if file.tell() + samples.nbytes > LARGEST_WAV_BYTES:
+            hint = "what came before is kept; a .flac has no such end"
+            raise AiCliError(f"the recording {path} is full, for a .wav holds 37 hours", hint)
         wav.writeframes(samples.tobytes())
         file.flush()
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from audio_interaction_cli import __version__
-from audio_interaction_cli.decoding import Decoder
+from audio_interaction_cli.decoding import AUDITED_STEPS, Decoder
 from audio_interaction_cli.engine import Engine
 from audio_interaction_cli.errors import UsageError
 from audio_interaction_cli.events import (
@@ -172,6 +172,7 @@ class Session:
     def _work(self) -> Iterator[Event]:
         while True:
             yield from self._told()
+            self.decoder.audit(AUDITED_STEPS)  # once the decisions are told
             if self._reply:
                 self._events += self._say(self._reply)
                 continue

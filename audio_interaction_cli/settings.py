@@ -6,6 +6,8 @@ Imports nothing heavy, for `--help` must be quick.
 
 import functools
 import inspect
+import os
+import sys
 import tomllib
 from collections.abc import Callable
 from dataclasses import dataclass, fields
@@ -148,6 +150,19 @@ def with_settings(command: Callable[..., None]) -> Callable[..., None]:
     wrapped.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     wrapped.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
     return wrapped
+
+
+def is_on(name: str) -> bool:
+    """Whether a switch is on, for who must know it before, or without, the command line having made sense."""
+    for argument in reversed(sys.argv[1:]):
+        if argument in (f"--{name}", f"--no-{name}"):
+            return argument == f"--{name}"
+    if (value := os.environ.get(variable(name))) is not None:
+        return value.strip().lower() in ("1", "true", "t", "yes", "y", "on")
+    try:
+        return read_settings_file().get(name) is True
+    except UsageError:
+        return False
 
 
 def settings_file() -> Path:

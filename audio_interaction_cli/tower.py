@@ -21,6 +21,7 @@ from audio_interaction_cli.protocol import CHUNK_FRAMES, N_MELS
 if TYPE_CHECKING:
     from transformers.models.qwen2_5_omni.configuration_qwen2_5_omni import Qwen2_5OmniAudioEncoderConfig
 
+NARROWEST = 4  # with less, positions have no periods
 WIDEST, MOST_LAYERS = 1_000_000, 1_000  # no such tower has more; damage must not take minutes to be found out
 LONGEST_PERIOD = 10_000  # of the sinusoidal positions
 TRAINING_ONLY = ("audio_bos_eos_token.", "positional_embedding.")  # in some files, not used for chunks
@@ -41,7 +42,7 @@ def read_config(fields: Mapping[str, Any]) -> "Qwen2_5OmniAudioEncoderConfig":
     sizes = (config.d_model, config.encoder_attention_heads, config.encoder_ffn_dim, config.output_dim)
     if not all(0 < size <= WIDEST for size in sizes) or not 0 < config.encoder_layers <= MOST_LAYERS:
         raise CheckpointError("the audio tower's configuration has sizes that make no sense")
-    if config.d_model % config.encoder_attention_heads or config.d_model % 2:
+    if config.d_model % config.encoder_attention_heads or config.d_model % 2 or config.d_model < NARROWEST:
         raise CheckpointError("the audio tower's width does not fit its number of attention heads")
     return config
 

@@ -18,15 +18,16 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import nn
 
-from audio_interaction_cli.checkpoint import TensorHeader, damaged, headers
+from audio_interaction_cli.checkpoint import TensorHeader, headers
 from audio_interaction_cli.errors import CheckpointError, OutOfMemoryError
+from audio_interaction_cli.tables import damaged
 
 Progress = Callable[[int, int], None]
 """Called with bytes in memory so far and in all."""
 Finished = Callable[[str], object]
 """Called with a parameter's name once it is filled; may free it."""
 READ_AHEAD = 8  # parameters
-MMAP_THRESHOLD = -3  # of malloc.h
+TRIM_THRESHOLD, MMAP_THRESHOLD = -1, -3  # of malloc.h
 OtherName = Callable[[str], tuple[str, torch.Tensor] | None]
 """A parameter's other name in a file, and the row order that brings it into the module's."""
 
@@ -59,6 +60,7 @@ def returning_memory() -> Iterator[None]:
     finally:
         if mallopt:  # where glibc's own rule ends: a step's temporaries must not come from the system each time
             mallopt(MMAP_THRESHOLD, 1 << 25)
+            mallopt(TRIM_THRESHOLD, 1 << 26)
 
 
 @contextmanager
@@ -195,7 +197,8 @@ def _unpickled(file: Path) -> Mapping[str, torch.Tensor]:
 
 def _not_floating(name: str, dtype: str) -> CheckpointError:
     return CheckpointError(
-        f"the checkpoint's {name} is {dtype}, not floating-point", "quantized checkpoints cannot be read"
+        f"the checkpoint's {name} is {dtype}, not floating-point",
+        "whole numbers are read only from what ai-cli convert wrote",
     )
 
 

@@ -25,6 +25,7 @@ from typing import Any
 FOLDER, ORDERS = Path(sys.argv[1]), Path(sys.argv[2])
 MODEL = "someone/small"
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
+REVISIONS = ("main", "v1")  # two names of the same
 LFS_BYTES = 10_000
 PIECE_BYTES = 1 << 14
 lock = Lock()
@@ -79,7 +80,7 @@ class Hub(BaseHTTPRequestHandler):
         path = self.path.partition("?")[0]
         if status := orders().get("status"):
             self.send(status, b"{}", {})
-        elif path in (f"/api/models/{MODEL}", f"/api/models/{MODEL}/revision/main"):
+        elif path in (f"/api/models/{MODEL}", *(f"/api/models/{MODEL}/revision/{name}" for name in REVISIONS)):
             siblings = [{"rfilename": name} for name in files()]
             facts = {"id": MODEL, "sha": COMMIT, "siblings": siblings, "private": False, "tags": [], "downloads": 0}
             self.send(200, json.dumps(facts).encode(), {})

@@ -51,7 +51,7 @@ def test_published_signature(folder: Path) -> None:
 def test_asking_for_paths(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (tmp_path / "lines").write_text(f"nowhere.wav\n{SPEECH}\n{BARK}\n{BARK}\n")
+    (tmp_path / "lines").write_text(f"nowhere.wav\n-\n{SPEECH}\n{BARK}\n{BARK}\n")
     with (tmp_path / "lines").open() as stdin:
         monkeypatch.setattr(sys, "stdin", stdin)
         replies = run_inference(checkpoint_dir=str(folder), rounds=2, options=GREEDY)
@@ -60,6 +60,7 @@ def test_asking_for_paths(
     out, err = capsys.readouterr()
     assert out.startswith(f"{SPEECH}: {EXPECTED[0]}\n")
     assert "nowhere.wav: no such file" in err
+    assert "standard input is where the paths come from" in err
 
 
 def test_errors_are_exceptions(folder: Path, tmp_path: Path) -> None:

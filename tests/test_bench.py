@@ -30,7 +30,10 @@ def test_the_last_line_is_one_object_with_everything(ai: Ai) -> None:
         figures["offline"]["sequential_rtf"] / figures["offline"]["speculative_rtf"], rel=0.01
     )
     assert "behind positions" in table
-    assert ai("bench", "--positions", "16", "--json").out.count("\n") == 1
+    one = ai("bench", "--positions", "1000000,16", "--json")
+    assert one.out.count("\n") == 1
+    assert json.loads(one.out)["ratios"]["step_1000000_to_16"] is None
+    assert "nothing behind 1000000 positions" in one.err
 
 
 def test_impossible_positions_are_refused(ai: Ai) -> None:

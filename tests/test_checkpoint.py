@@ -341,6 +341,14 @@ def test_order_of_search(nowhere: Path, original: Path, demo_folder: Path, monke
     assert checkpoint.find("./demo").folder == Path("demo")
 
 
+def test_a_folder_that_is_not_fetched_to_its_end_is_told(nowhere: Path) -> None:
+    (nowhere / "checkpoints").mkdir()
+    assert checkpoint.unfinished() is None
+    (nowhere / "checkpoints" / ".cache" / "huggingface").mkdir(parents=True)
+    assert checkpoint.find(None).name == "demo"
+    assert checkpoint.unfinished() == "checkpoints"
+
+
 def test_devices_and_dtypes_that_are_not_there(original: Path) -> None:
     wrong: list[dict[str, Any]] = [
         {"device": "tpu"},

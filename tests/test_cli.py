@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import os
 import shutil
 import signal
 import subprocess
@@ -159,6 +160,9 @@ def test_settings_file_environment_and_flag(ai: Ai, tmp_path: Path, monkeypatch:
         done = ai("run", SPEECH)
         assert (done.status, done.out) == (2, "")
         assert word in done.err
+        helped = ai("run", "--help")
+        assert helped.status == 0
+        assert "--seed" in helped.out
     file.unlink()
 
 
@@ -234,6 +238,7 @@ def test_usage_errors_are_json_lines_too(ai: Ai) -> None:
         (["run", "--on-full", "explode", "a.wav"], "explode"),
         (["run", "--context-tokens", "50", SPEECH], "too small"),
         (["run", "--context-tokens", "5000", SPEECH], "5000"),
+        (["run", "--system-prompt", "so " * 5_000, SPEECH], "too small"),
         (["run", "--eagerness", "nan", "a.wav"], "eagerness"),
         (["run", "--transcript", "talk.doc", "a.wav"], "talk.doc"),
         (["run", "--transcript", "no/such/talk.srt", "a.wav"], "no/such"),
@@ -277,6 +282,50 @@ def test_debug_shows_where_an_error_came_from(ai: Ai) -> None:
     assert "Traceback" in ai("run", "--debug", "nowhere.wav").err
 
 
+def test_errors_before_and_outside_of_a_conversation_obey_environment_and_file(
+    ai: Ai, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "config" / "ai-cli").mkdir(parents=True)
+    (tmp_path / "config" / "ai-cli" / "config.toml").write_text("json = true\ndebug = true\n")
+    done = ai("run")
+    assert [line["type"] for line in done.lines] == ["error"]
+    assert "Traceback" in done.err
+    monkeypatch.setenv("AI_CLI_JSON", "0")
+    monkeypatch.setenv("AI_CLI_DEBUG", "false")
+    done = ai("run")
+    assert (done.status, done.out) == (2, "")
+    assert "Traceback" not in done.err
+    assert [line["type"] for line in ai("run", "--json").lines] == ["error"]
+
+
+def test_the_status_survives_a_reader_that_has_gone(folder: Path) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    process = start("run", "--json", "--checkpoint", folder / "nowhere", SPEECH, stdout=writer)
+    os.close(writer)
+    process.communicate(timeout=60)
+    assert process.returncode == 3
+
+
+def test_standard_input_that_is_no_file_is_told_as_json_too(folder: Path, tmp_path: Path) -> None:
+    with open(os.open(tmp_path, os.O_RDONLY)) as place:  # as `< folder` of a shell
+        process = start("interactive", "--json", "--checkpoint", folder, stdin=place)
+        out, err = process.communicate(timeout=120)
+    assert process.returncode == 1
+    assert json.loads(out.splitlines()[-1])["type"] == "error", err
+
+
+def test_an_order_to_end_while_waiting_for_standard_input(folder: Path) -> None:
+    process = start("mic", "--from", "-", "--json", "--checkpoint", folder, stdin=subprocess.PIPE)
+    assert process.stdout
+    assert '"session"' in process.stdout.readline()
+    time.sleep(0.5)
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(timeout=60) == 130
+    assert process.stderr
+    assert "Fatal" not in process.stderr.read()
+
+
 def test_a_full_disk_costs_the_transcript_not_the_replies(ai: Ai, tmp_path: Path) -> None:
     (tmp_path / "full.txt").symlink_to("/dev/full")
     done = ai("run", "--transcript", tmp_path / "full.txt", SPEECH)
@@ -304,6 +353,19 @@ def test_interactive_reads_a_path_a_line(ai: Ai, monkeypatch: pytest.MonkeyPatch
     assert replies[-1]["tokens"] == replies[0]["tokens"]  # as in the first round, after a reset
     assert ":reset" in done.err  # from :help
     assert ">" not in done.out
+
+
+def test_interactive_takes_any_bytes_for_a_path(folder: Path, tmp_path: Path) -> None:
+    shutil.copy(SPEECH, tmp_path / "caf\udce9.mp3")
+    environment = {**os.environ, "PYTHONIOENCODING": "utf-8:strict"}
+    process = start(
+        "interactive", "--json", "--checkpoint", folder, stdin=subprocess.PIPE, cwd=tmp_path, env=environment,
+        encoding="utf-8", errors="surrogateescape",
+    )  # fmt: skip
+    out, err = process.communicate("nowhere\udce9.mp3\ncaf\udce9.mp3\n", timeout=120)
+    assert process.returncode == 1
+    assert "no such file" in err
+    assert [line["type"] for line in map(json.loads, out.splitlines())].count("round") == 1
 
 
 def test_interactive_ends_after_rounds_that_were_heard(ai: Ai, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

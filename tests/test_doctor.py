@@ -79,6 +79,9 @@ def test_a_broken_settings_file_is_found_and_the_rest_looked_at(ai: Ai, tmp_path
     file.write_text('checkpoint = "nowhere"')
     os.environ.pop("AI_CLI_CHECKPOINT")
     assert "there is no checkpoint folder nowhere" in ai("doctor").out
+    file.write_text("input-device = 77\njson = true")  # a number, as `mic` takes it too
+    (found,) = [finding for finding in json.loads(ai("doctor").out)["findings"] if finding["name"] == "microphone"]
+    assert found["message"] == "no microphone is called 77"
 
 
 @pytest.mark.parametrize(

@@ -176,6 +176,38 @@ def test_an_interruption_is_quick_and_the_next_run_goes_on(hub: Hub, tmp_path: P
 
 
 @pytest.mark.slow
+def test_a_revision_or_a_part_is_told_where_it_went(hub: Hub) -> None:
+    done = hub.ai("download", MODEL, "--revision", "v1")
+    assert done.status == 0, done.err
+    folder = Path(done.out.strip())
+    assert hub.is_whole(folder)
+    assert f"next: ai-cli mic --checkpoint {folder}" in done.err
+    assert hub.ai("download", MODEL, "--revision", "v1", "--verify").out.strip() == str(folder)
+
+
+@pytest.mark.slow
+def test_a_part_is_not_called_whole_and_not_found(hub: Hub) -> None:
+    done = hub.ai("download", MODEL, "--include", "*.yaml")
+    assert done.status == 0, done.err
+    assert "all that was asked for is here" in done.err
+    assert "next" not in done.err
+    assert [file.name for file in Path(done.out.strip()).iterdir()] == ["model_config.yaml"]
+    info = hub.ai("info", MODEL)
+    assert info.status == 3
+    assert f"{MODEL} in the hub cache is not complete" in info.err
+    assert f"ai-cli download {MODEL}" in info.err
+
+
+@pytest.mark.slow
+def test_a_place_that_is_none_is_told(hub: Hub, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    done = hub.ai("download", MODEL, "--local-dir", tmp_path / "file")
+    assert done.status == 1
+    assert f"cannot write to {tmp_path / 'file'}" in done.err
+    assert "--local-dir" in done.err
+
+
+@pytest.mark.slow
 def test_damage_is_found(hub: Hub, tmp_path: Path) -> None:
     folder = tmp_path / "checkpoints"
     hub.told(corrupt="model_config.yaml")

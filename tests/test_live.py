@@ -120,10 +120,11 @@ def test_plain_lines_duration_recording_and_transcript(ai: Ai, tmp_path: Path) -
 
 
 def test_what_cannot_be_read_is_told_and_the_rest_is_heard(ai: Ai, tmp_path: Path) -> None:
-    done = ai("mic", "--from", tmp_path / "none.wav", "--from", BARK, "--speed", 0, "--json")
+    missing = [tmp_path / "none.wav", tmp_path / "nor this.wav"]
+    done = ai("mic", "--from", missing[0], "--from", BARK, "--from", missing[1], "--speed", 0, "--json")
     assert done.status == ExitCode.FAILED
-    (error,) = done.of("error")
-    assert "none.wav: no such file" in error["message"]
+    for error, path in zip(done.of("error"), missing, strict=True):
+        assert (error["message"], error["file"]) == (f"{path}: no such file", str(path))
     assert [line["file"] for line in done.of("round")] == [str(BARK)]
     assert done.of("summary")[0]["chunks"] == len(CASE["turns"])
 

@@ -31,6 +31,7 @@ def test_a_device_is_chosen_by_index_or_part_of_its_name() -> None:
     assert choose([ROOM, WALL], None) is ROOM  # where the system names none
     assert choose(THERE, "5") is WALL
     assert choose(THERE, "room") is ROOM
+    assert choose([*THERE, camera := replace(ROOM, index=9, name="C920")], "920") is camera
     assert choose(THERE, "WALL") is WALL
     assert choose([*THERE, replace(ROOM, index=9, host_api="JACK")], "room") is ROOM
 

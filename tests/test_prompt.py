@@ -83,6 +83,29 @@ class Terminal:
         self._unread = self._unread.partition(text)[2]
 
 
+ASKING = "from audio_interaction_cli.prompt import asked_lines\nfor line in asked_lines(): print('heard', line)"
+
+
+@pytest.mark.parametrize("term", ["xterm-256color", "dumb"])
+def test_prompts_never_go_to_a_redirected_standard_output(tmp_path: Path, term: str) -> None:
+    master, slave = pty.openpty()
+    environment = {**os.environ, "TERM": term, "XDG_STATE_HOME": str(tmp_path), "PROMPT_TOOLKIT_NO_CPR": "1"}
+    with (tmp_path / "out").open("w") as out, (tmp_path / "err").open("w") as err:
+        process = subprocess.Popen(
+            [sys.executable, "-c", ASKING], stdin=slave, stdout=out, stderr=err, env=environment, start_new_session=True
+        )
+        os.close(slave)
+        end = time.monotonic() + 60
+        while "file>" not in (tmp_path / "err").read_text() and time.monotonic() < end:
+            time.sleep(0.05)
+        os.write(master, b"a.wav\r")
+        time.sleep(0.5)
+        os.write(master, b"\x04")
+        assert process.wait(timeout=60) == 0
+    os.close(master)
+    assert (tmp_path / "out").read_text() == "heard a.wav\n"
+
+
 @pytest.mark.slow
 def test_a_conversation_on_a_terminal(make_checkpoint: Callable[..., Path], tmp_path: Path) -> None:
     folder = make_checkpoint("--seed", "1", "--silence-bias=0")

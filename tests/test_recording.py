@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import soundfile
 
-from audio_interaction_cli.errors import UsageError
+from audio_interaction_cli import recording
+from audio_interaction_cli.errors import AiCliError, UsageError
 from audio_interaction_cli.inputs import AudioInput
 from audio_interaction_cli.recording import Recording
 
@@ -85,6 +86,16 @@ def test_a_full_disk_is_told(path: Path) -> None:
     )
     assert done.stdout.startswith(f"cannot write the recording {path}: ")
     assert path.stat().st_size <= 50_000
+
+
+def test_a_wav_that_is_full_is_told_and_plays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(recording, "LARGEST_WAV_BYTES", 44 + 2 * 16_000)
+    kept = Recording(tmp_path / "heard.wav")
+    kept.write(np.zeros(16_000, np.float32))
+    with pytest.raises(AiCliError, match=r"is full, for a \.wav holds 37 hours"):
+        kept.write(np.zeros(1, np.float32))
+    kept.close()
+    assert len(soundfile.read(tmp_path / "heard.wav")[0]) == 16_000
 
 
 def test_impossible_places_are_refused_before_the_work(tmp_path: Path) -> None:

@@ -352,8 +352,10 @@ def test_weights_that_are_not_numbers_are_told(make_checkpoint: Callable[..., An
     engine = Engine.load(checkpoint.read(make_checkpoint("--seed", "1", "--silence-bias=0"), "copy"), dtype="float32")
     engine.lm.transformer.ln_f.weight.data.fill_(torch.nan)
     for sampling in (GREEDY, Sampling()):
+        session = Session(engine, SessionOptions(sampling=sampling))
         with pytest.raises(CheckpointError, match="not finite"):
-            list(Session(engine, SessionOptions(sampling=sampling)).feed(sound(3)))
+            list(session.feed(sound(3)))
+        assert session.decoder.positions == 0  # nothing is remembered of it
 
 
 def test_a_window_that_makes_no_sense_is_refused(engine: Engine) -> None:

@@ -51,7 +51,7 @@ def _workers() -> int:
 def _voices(workspace: Path) -> None:
     vocabulary.build(workspace / "vocabulary", SEED)
     bank.build(
-        workspace / "bank", held_out=False, share=1.0, others=13_000, seed=SEED, workers=_workers(), progress=_tell
+        workspace / "bank", held_out=False, share=1.0, others=20_000, seed=SEED, workers=_workers(), progress=_tell
     )
     bank.build(
         workspace / "bank-held-out", held_out=True, share=0.4, others=4_000, seed=SEED, workers=_workers(),
