@@ -232,8 +232,8 @@ def test_legacy_rows_are_put_in_order() -> None:
     [("norm_class_name", "LayerNorm"), ("rotary_percentage", 0.5), ("sliding_window_size", 1024), ("n_expert", 8),
      ("parallel_residual", True), ("attn_bias", False), ("attention_logit_softcapping", 50.0), ("norm_qk", True),
      ("rope_adjustments", {"factor": 8.0}), ("mlp_class_name", "GemmaMLP"),
-     ("n_layer", 0), ("n_layer", 10**6), ("n_embd", 10**12), ("n_layer", "three"), ("n_embd", None), ("n_embd", "48"), ("n_head", 5), ("n_head", 0),
-     ("n_query_groups", True),
+     ("n_layer", 0), ("n_layer", 10**6), ("n_embd", 10**12), ("n_layer", "three"),
+     ("n_embd", None), ("n_embd", "48"), ("n_head", 5), ("n_head", 0), ("n_query_groups", True),
      ("norm_eps", "x")],
 )  # fmt: skip
 def test_a_configuration_that_is_not_implemented_is_refused(field: str, value: object) -> None:
@@ -246,8 +246,9 @@ def test_block_size_may_be_absent() -> None:
     assert LmConfig.read({k: v for k, v in LM_FIELDS.items() if k != "block_size"}).block_size == 4_096
 
 
-@pytest.mark.parametrize(("field", "value"), [("num_mel_bins", 80), ("activation_function", "relu"), ("d_model", 33), ("d_model", 2),
-                                              ("scale_embedding", True), ("encoder_layers", "two")])  # fmt: skip
+@pytest.mark.parametrize(("field", "value"), [("num_mel_bins", 80), ("activation_function", "relu"), ("d_model", 33),
+                                              ("d_model", 2), ("scale_embedding", True),
+                                              ("encoder_layers", "two")])  # fmt: skip
 def test_a_tower_of_another_kind_is_refused(field: str, value: object) -> None:
     with pytest.raises(CheckpointError, match="tower"):
         read_config({**TOWER_FIELDS, field: value})
