@@ -20,6 +20,7 @@ from rich.console import Console
 from rich.table import Table
 
 import backgrounds
+import recordings
 import scenes
 import sounds
 from build import SEED, WORKSPACE
@@ -216,10 +217,20 @@ def _forms_part(run: Run, scale: float, seed: int) -> Iterator[Row]:
         yield _share(f"phrases: {FORMS_OF_HEARING[kind]}", "≥ 97 %", _sum(outcomes).right())
 
 
+def _people_part(run: Run, scale: float, seed: int) -> Iterator[Row]:
+    """The few phrases of which there are recordings of a person, each in so many rooms and noises."""
+    forms = [form for form, _ in recordings.recorded_phrases() for _ in range(max(1, round(40 * scale)))]
+    outcomes = run(hear_phrase, [Job(f"people:{form}", 0, seed + n) for n, form in enumerate(forms)])
+    yield _share("phrases by a person, on the telephone", "", _sum(outcomes).right())
+    for form in dict.fromkeys(forms):
+        yield _share(f"of these {form}", "", _sum([o for o in outcomes if o.job.profile == form]).right())
+
+
 FORMS_OF_HEARING = {"file": "as a file", "low": "peak at -45 dBFS", "high": "peak at 0 dBFS"}
 PARTS: dict[str, Callable[[Run, float, int], Iterator[Row]]] = {
     "phrases": _phrases_part,
     "forms": _forms_part,
+    "people": _people_part,
     "sounds": _sounds_part,
     "bystander": _bystander_part,
     "sessions": _sessions_part,

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 import backgrounds
+import recordings
 import scenes
 import sounds
 from audio_interaction_cli import Engine, Session
@@ -101,16 +102,21 @@ def hear_scene(job: Job) -> Outcome:
 def hear_phrase(job: Job) -> Outcome:
     way, _, form = job.profile.rpartition(":")
     rng = np.random.default_rng(job.seed)
-    spoken = _material().bank.draw(rng, form)
+    if way == "people":
+        said = [samples for what, samples in recordings.recorded_phrases() if what == form]
+        samples, voice = said[int(rng.integers(len(said)))], "a person"
+    else:
+        spoken = _material().bank.draw(rng, form)
+        samples, voice = spoken.samples, spoken.voice
     start = int(rng.uniform(0.4, 1.6) * SAMPLE_RATE_HZ)
-    scene = scenes.single(rng, _material(), spoken.samples, start, level_db={"low": -45.0, "high": 0.0}.get(way))
-    end_s = (start + len(spoken.samples)) / SAMPLE_RATE_HZ
+    scene = scenes.single(rng, _material(), samples, start, level_db={"low": -45.0, "high": 0.0}.get(way))
+    end_s = (start + len(samples)) / SAMPLE_RATE_HZ
     answer = Dialogue().phrase(form)
     assert answer
     chunk = int((end_s + scenes.AFTER_SPEECH_S) * SAMPLE_RATE_HZ) // CHUNK_SAMPLES
     expected = [Expected(chunk, end_s, INTENT_OF[form].name, answer)]
     result = score(expected, _replies(scene.samples, as_file=way == "file"), len(scene.samples) / SAMPLE_RATE_HZ)
-    return Outcome(Job(form, 0, job.seed), result, voice=spoken.voice)
+    return Outcome(Job(form, 0, job.seed), result, voice=voice)
 
 
 def hear_event(job: Job) -> Outcome:

@@ -33,6 +33,11 @@ _UNFIT = """
     next prev previous repeat stop play cancel cancelled yes no time world
 """
 _NOT_DISTRACTORS = frozenset(_UNFIT.split())
+# What some of these prompts say that is of the closed set.
+_PHRASES = {
+    "hello": "hello", "goodbye": "goodbye", "vm-goodbye": "goodbye", "auth-thankyou": "thank you",
+    "privacy-thankyou": "thank you",
+}  # fmt: skip
 
 
 def recorded_events(held_out: bool) -> Iterator[tuple[str, Samples]]:
@@ -49,6 +54,12 @@ def recorded_sounds(held_out: bool) -> Iterator[tuple[str, Samples]]:
             yield path.stem, _read(path, 6.0)
 
 
+def recorded_phrases() -> list[tuple[str, Samples]]:
+    """Phrases of the closed set as one woman said them on the telephone: never trained on."""
+    prompts = (path for root in _ROOTS for path in sorted((root / _SPEECH[0][0]).rglob(_SPEECH[0][1])))
+    return [(_PHRASES[path.stem], _speech(path)) for path in prompts if path.stem in _PHRASES]
+
+
 def recorded_speech(held_out: bool) -> Iterator[tuple[str, Samples]]:
     """What people recorded for other programs, by name: speech that is not for the assistant; a third is held out."""
     for root in _ROOTS:
@@ -58,9 +69,13 @@ def recorded_speech(held_out: bool) -> Iterator[tuple[str, Samples]]:
                 unfit = _NOT_DISTRACTORS & set(re.split(r"[-_./]", name.lower()))
                 if unfit or held_out != (zlib.crc32(name.encode()) % 3 == 0):
                     continue
-                raw, rate = soundfile.read(path, dtype="float32", always_2d=True)
-                if 0.5 <= len(raw) / rate <= 8:
-                    yield name, trimmed(soxr.resample(raw.mean(1), rate, RATE))[1]
+                if 0.5 <= soundfile.info(path).duration <= 8:
+                    yield name, _speech(path)
+
+
+def _speech(path: Path) -> Samples:
+    raw, rate = soundfile.read(path, dtype="float32", always_2d=True)
+    return trimmed(soxr.resample(raw.mean(1), rate, RATE))[1]
 
 
 def _recordings() -> list[Path]:
