@@ -186,6 +186,16 @@ def transfer_progress(quiet: bool) -> AbstractContextManager[Callable[[int, int]
     return nullcontext(lambda _done, _total: None) if quiet else transfer_bar(Console(stderr=True))
 
 
+def busy() -> AbstractContextManager[object]:
+    """On a terminal a sign that something goes on of which nobody knows how long it takes."""
+    from rich.console import Console
+
+    from audio_interaction_cli.display import is_live
+
+    console = Console(stderr=True)
+    return console.status("", spinner="line") if is_live(console) else nullcontext()
+
+
 @app.command()
 def download(
     hub_id: Annotated[str, typer.Argument(metavar="HUB-ID", help="The checkpoint's name on the hub.")] = HUB_IDS[0],
@@ -239,7 +249,8 @@ def download(
                 sys.stdout.flush()
                 os._exit(ExitCode.INTERRUPTED)  # for at its usual end Python would wait for the files begun
         tell("checking every file against the hub")
-        wanted.verify()
+        with nullcontext() if quiet else busy():
+            wanted.verify()
         if verify:
             folder = wanted.folder()
     if include or exclude:
