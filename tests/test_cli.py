@@ -307,23 +307,15 @@ def test_the_status_survives_a_reader_that_has_gone(folder: Path) -> None:
     assert process.returncode == 3
 
 
-def test_standard_input_that_is_no_file_is_told_as_json_too(folder: Path, tmp_path: Path) -> None:
-    with open(os.open(tmp_path, os.O_RDONLY)) as place:  # as `< folder` of a shell
-        process = start("interactive", "--json", "--checkpoint", folder, stdin=place)
-        out, err = process.communicate(timeout=120)
-    assert process.returncode == 1
-    assert json.loads(out.splitlines()[-1])["type"] == "error", err
-
-
 def test_an_order_to_end_while_waiting_for_standard_input(folder: Path) -> None:
-    process = start("mic", "--from", "-", "--json", "--checkpoint", folder, stdin=subprocess.PIPE)
-    assert process.stdout
-    assert '"session"' in process.stdout.readline()
-    time.sleep(0.5)
-    process.send_signal(signal.SIGTERM)
-    assert process.wait(timeout=60) == 130
-    assert process.stderr
-    assert "Fatal" not in process.stderr.read()
+    with start("mic", "--from", "-", "--json", "--checkpoint", folder, stdin=subprocess.PIPE) as process:
+        assert process.stdout
+        assert process.stderr
+        assert '"session"' in process.stdout.readline()
+        time.sleep(0.5)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(timeout=60) == 130
+        assert "Fatal" not in process.stderr.read()
 
 
 def test_a_full_disk_costs_the_transcript_not_the_replies(ai: Ai, tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ import contextlib
 import io
 import json
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -94,11 +95,13 @@ def test_a_named_pipe_and_a_file_descriptor(tmp_path: Path) -> None:
 
 def test_a_terminal_is_not_audio() -> None:
     controller, terminal = os.openpty()
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # who has no terminal yet takes this one, and loses it
     try:
         error = problem(AudioInput(os.ttyname(terminal)))
     finally:
         os.close(controller)
         os.close(terminal)
+        signal.signal(signal.SIGHUP, before)
     assert "is a terminal" in error.message
     assert error.hint
     assert "ai-cli run -" in error.hint
