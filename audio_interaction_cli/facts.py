@@ -253,10 +253,11 @@ def download(
             wanted.verify()
         if verify:
             folder = wanted.folder()
+    place = local_dir or folder  # as it was named, for the library makes it absolute
     if include or exclude:
         tell("all that was asked for is here")
     else:
-        name = checkpoint.name_of(folder) if local_dir or revision else hub_id
-        check(checkpoint.read(folder, name))
+        name = checkpoint.name_of(place) if local_dir or revision else hub_id
+        check(checkpoint.read(place, name))
         tell(f"{name} is whole; next: ai-cli mic" + ("" if name in DEFAULT_NAMES else f" --checkpoint {name}"))
-    write(sys.stdout, f"{folder}\n")
+    write(sys.stdout, f"{place}\n")

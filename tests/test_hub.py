@@ -186,6 +186,15 @@ def test_a_revision_or_a_part_is_told_where_it_went(hub: Hub) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(("folder", "hint"), [("checkpoints", ""), ("demo", " --checkpoint ./demo")])
+def test_a_folder_is_called_as_it_was_named(hub: Hub, folder: str, hint: str) -> None:
+    done = hub.ai("download", MODEL, "--local-dir", folder)
+    assert done.status == 0, done.err
+    assert done.err.splitlines()[-1].endswith(f"next: ai-cli mic{hint}")
+    assert done.out == f"{folder}\n"
+
+
+@pytest.mark.slow
 def test_a_part_is_not_called_whole_and_not_found(hub: Hub) -> None:
     done = hub.ai("download", MODEL, "--include", "model_config.yaml")
     assert done.status == 0, done.err
