@@ -73,7 +73,7 @@ def say_kokoro(text: str, voice: str, *, stretch: float, mix: float) -> Sound:
         "speed": np.array([1 / stretch], np.float32),
     }
     samples: NDArray[np.float32] = session.run(None, inputs)[0].ravel()
-    return np.round(np.clip(samples, -1, 1) * 32767).astype(np.int16), KOKORO_RATE, []
+    return _sound(samples)
 
 
 @cache
@@ -106,6 +106,11 @@ def _phonemizer() -> Any:
     return importlib.import_module("piper.phonemize_espeak").EspeakPhonemizer()
 
 
+def _sound(samples: NDArray[np.float32]) -> Sound:
+    """What Kokoro, or Hibari which learnt from it, gives: full scale 1."""
+    return np.round(np.clip(samples, -1, 1) * 32767).astype(np.int16), KOKORO_RATE, []
+
+
 def say_hibari(
     text: str, accent: str, *, stretch: float, pitch: float, melody: float, bend: float, breath: float
 ) -> Sound:
@@ -131,7 +136,7 @@ def say_hibari(
         rng = np.random.default_rng(len(tone))
         pieces.append(synth(voice, turn, noise + np.float32(breath), rest, phase, tone, rng))
     samples = np.concatenate(pieces)
-    return np.round(np.clip(samples, -1, 1) * 32767).astype(np.int16), KOKORO_RATE, []
+    return _sound(samples)
 
 
 @cache

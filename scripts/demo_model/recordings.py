@@ -3,6 +3,7 @@
 import re
 import zlib
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -54,28 +55,32 @@ def recorded_sounds(held_out: bool) -> Iterator[tuple[str, Samples]]:
             yield path.stem, _read(path, 6.0)
 
 
+@cache
 def recorded_phrases() -> list[tuple[str, Samples]]:
     """Phrases of the closed set as one woman said them on the telephone: never trained on."""
-    prompts = (path for root in _ROOTS for path in sorted((root / _SPEECH[0][0]).rglob(_SPEECH[0][1])))
-    return [(_PHRASES[path.stem], _speech(path)) for path in prompts if path.stem in _PHRASES]
+    return [(_PHRASES[path.stem], _speech(path)) for _, path in _spoken() if path.stem in _PHRASES]
 
 
 def recorded_speech(held_out: bool) -> Iterator[tuple[str, Samples]]:
     """What people recorded for other programs, by name: speech that is not for the assistant; a third is held out."""
+    for name, path in _spoken():
+        unfit = _NOT_DISTRACTORS & set(re.split(r"[-_./]", name.lower()))
+        if unfit or held_out != (zlib.crc32(name.encode()) % 3 == 0):
+            continue
+        if 0.5 <= soundfile.info(path).duration <= 8:
+            yield name, _speech(path)
+
+
+def _spoken() -> Iterator[tuple[str, Path]]:
+    """Name and file of all that people said."""
     for root in _ROOTS:
         for folder, pattern in _SPEECH:
             for path in sorted((root / folder).rglob(pattern)):
-                name = f"{folder.partition('/')[0]}/{path.relative_to(root / folder).with_suffix('')}"
-                unfit = _NOT_DISTRACTORS & set(re.split(r"[-_./]", name.lower()))
-                if unfit or held_out != (zlib.crc32(name.encode()) % 3 == 0):
-                    continue
-                if 0.5 <= soundfile.info(path).duration <= 8:
-                    yield name, _speech(path)
+                yield f"{folder.partition('/')[0]}/{path.relative_to(root / folder).with_suffix('')}", path
 
 
 def _speech(path: Path) -> Samples:
-    raw, rate = soundfile.read(path, dtype="float32", always_2d=True)
-    return trimmed(soxr.resample(raw.mean(1), rate, RATE))[1]
+    return trimmed(_mono(path))[1]
 
 
 def _recordings() -> list[Path]:
@@ -84,7 +89,12 @@ def _recordings() -> list[Path]:
 
 
 def _read(path: Path, seconds: float) -> Samples:
-    samples, rate = soundfile.read(path, dtype="float32", always_2d=True)
-    mono = soxr.resample(samples.mean(axis=1), rate, RATE)
+    mono = _mono(path)
     loud = np.flatnonzero(np.abs(mono) > 0.02 * np.abs(mono).max())
     return finished(attack(0.01, mono[loud[0] : loud[-1] + 1][: int(seconds * RATE)].astype(np.float64)))
+
+
+def _mono(path: Path) -> Samples:
+    samples, rate = soundfile.read(path, dtype="float32", always_2d=True)
+    mono: Samples = soxr.resample(samples.mean(axis=1), rate, RATE)
+    return mono
