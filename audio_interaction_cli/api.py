@@ -9,7 +9,7 @@ from audio_interaction_cli.conversation import TAIL_SILENCE_S, Conversation
 from audio_interaction_cli.engine import Engine
 from audio_interaction_cli.errors import AudioFileError, UsageError, WindowFullError
 from audio_interaction_cli.events import Event, Reply
-from audio_interaction_cli.inputs import STDIN, Source, expand
+from audio_interaction_cli.inputs import Source, expand
 from audio_interaction_cli.options import SessionOptions
 from audio_interaction_cli.output import write_error
 from audio_interaction_cli.plain import PlainReplies
@@ -76,8 +76,6 @@ def _ask(conversation: Conversation, rounds: int | None) -> None:
     heard = 0
     for line in asked_lines():
         try:
-            if line == STDIN:
-                raise UsageError("standard input is where the paths come from", "name a file")
             for source in _sources(line):
                 conversation.hear(source)
         except (AudioFileError, UsageError, WindowFullError) as error:

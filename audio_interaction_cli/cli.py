@@ -124,13 +124,15 @@ def interactive(
 
 def _answer(line: str, conversation: "Conversation", output: Output) -> bool:
     """Hear what a line of input names; False if it was not heard to its end."""
-    from audio_interaction_cli.inputs import STDIN, expand
+    from audio_interaction_cli.inputs import expand
     from audio_interaction_cli.prompt import path_of
 
-    if line == STDIN:
-        output.fail(UsageError("standard input is where the paths come from", "name a file"))
+    try:
+        path = path_of(line)
+    except UsageError as error:
+        output.fail(error)
         return False
-    heard = [_hear(conversation, source, output) for source in expand([path_of(line)])]
+    heard = [_hear(conversation, source, output) for source in expand([path])]
     return all(heard)
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from platformdirs import user_state_path
 
+from audio_interaction_cli.errors import UsageError
 from audio_interaction_cli.settings import APP_NAME
 from audio_interaction_cli.sinks import write
 
@@ -73,7 +74,12 @@ def _plainly_typed_lines() -> Iterator[str]:
 
 
 def path_of(line: str) -> str:
-    """The path that a line means: as it stands, or as a shell or a terminal's drag and drop would quote it."""
+    """The path that a line means: as it stands, or as a shell or a terminal's drag and drop would quote it.
+
+    UsageError for `-`, for standard input may be where the lines come from.
+    """
+    if line == "-":
+        raise UsageError("standard input is where the paths come from", "name a file")
     if os.path.exists(line):  # which, other than Path.exists, is false for what may not be looked at
         return line
     with suppress(ValueError):  # an open quote
