@@ -5,8 +5,6 @@ one byte per 10 ms column.
 """
 
 import json
-from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import distractors
+import parts
 import speech
 from closed_set import INTENT_OF
 
@@ -23,7 +22,6 @@ SHARES = {
 }  # fmt: skip
 RENDERINGS = {"espeak": 160, "hibari": 80, "flite": 30, "pico": 30, "kokoro": 4, "piper": 11, "festival": 14}
 PART_UTTERANCES = 1_000
-Progress = Callable[[int, int], object]
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,18 +76,15 @@ class _Part:
 
 
 def build(
-    folder: Path, *, held_out: bool, share: float, others: int, seed: int, workers: int, progress: Progress
+    folder: Path, *, held_out: bool, share: float, others: int, seed: int, workers: int, progress: parts.Progress
 ) -> None:
     """Every phrase by every synthesiser, `share` of RENDERINGS times, and about `others` sentences that are not for
     the model; parts there are kept."""
     folder.mkdir(parents=True, exist_ok=True)
     requests = _requests(held_out, share, others, seed)
-    parts = [requests[n : n + PART_UTTERANCES] for n in range(0, len(requests), PART_UTTERANCES)]
-    with ProcessPoolExecutor(workers) as pool:
-        jobs = [pool.submit(_build_part, folder / f"part-{n:04}.json", part, seed + n) for n, part in enumerate(parts)]
-        for done, job in enumerate(jobs, start=1):
-            job.result()
-            progress(done, len(jobs))
+    shares = [requests[n : n + PART_UTTERANCES] for n in range(0, len(requests), PART_UTTERANCES)]
+    calls = [(folder / f"part-{n:04}.json", part, seed + n) for n, part in enumerate(shares)]
+    parts.make(_build_part, calls, workers, progress)
 
 
 def _requests(held_out: bool, share: float, others: int, seed: int) -> list[tuple[str, speech.Voice]]:
@@ -124,4 +119,4 @@ def _build_part(index: Path, requests: list[tuple[str, speech.Voice]], seed: int
         phonemes.append(spoken.phonemes)
     np.save(index.with_suffix(".samples.npy"), np.concatenate(samples))
     np.save(index.with_suffix(".phonemes.npy"), np.concatenate(phonemes))
-    index.write_text(json.dumps(rows))  # last: an index says that its part is whole
+    parts.finish(index, rows)

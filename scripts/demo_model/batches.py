@@ -32,6 +32,7 @@ class LossWeights(NamedTuple):
 
 EAGER = LossWeights(silence=0.7, begin=3.0)
 BALANCED = LossWeights(silence=1.0, begin=1.0)
+READY = LossWeights(silence=1.0, begin=2.0)
 
 
 class Batches:
@@ -81,6 +82,8 @@ class Batches:
         mel = shard.mel[n].astype(np.float32)
         if rng.random() < 0.6:
             mel = _warped(mel, rng.uniform(0.88, 1.13))
+        if rng.random() < 0.3:
+            mel = _shaped(mel, rng)
         if rng.random() < 0.4:
             mel += _coloured(rng)
         if rng.random() < 0.3:
@@ -170,6 +173,16 @@ def _coloured(rng: np.random.Generator) -> np.ndarray:
     places = np.linspace(0, N_MELS - 1, 7)
     gain: np.ndarray = np.interp(np.arange(N_MELS), places, rng.normal(0.0, 0.3, len(places)))
     return gain.astype(np.float32)[:, None]
+
+
+def _shaped(mel: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Formants sharper or flatter, as the spectra of one synthesiser are beside another's."""
+    width = int(rng.integers(3, 9))
+    padded = np.pad(mel, ((0, 0), (width, width), (0, 0)), mode="edge")
+    sums = padded.cumsum(1, dtype=np.float32)
+    smooth = (sums[:, 2 * width :] - sums[:, : -2 * width]) / (2 * width)
+    shaped: np.ndarray = mel + np.float32(rng.uniform(-0.6, 0.6)) * (mel - smooth[:, :N_MELS])
+    return shaped
 
 
 def _warped(mel: np.ndarray, factor: float) -> np.ndarray:

@@ -1,6 +1,7 @@
 """From nothing to an exported checkpoint: voices, scenes, training, export. Every step goes on where it stopped."""
 
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
@@ -16,6 +17,7 @@ WORKSPACE = Path("build/demo_model")
 CHECKPOINT = Path("audio_interaction_cli/demo")
 DENSE_SHARDS = 10
 CLIPS = Path("tests/clips")
+VOICES_BYTES = 1_600_000_000
 SEED = 20_250_501
 console = Console(stderr=True)
 
@@ -37,11 +39,28 @@ def build(
         "export": lambda: _export(workspace),
         "samples": _samples,
     }
+    if only not in steps:
+        raise typer.BadParameter(f"{only} is none of the steps {', '.join(steps)}")
+    _make_sure_of_room(workspace, scenes)
     for name, step in steps.items():
         console.rule(name)
         step()
         if name == only:
             break
+
+
+def _make_sure_of_room(workspace: Path, scenes: int) -> None:
+    """Stop before minutes of work for which the disk has no room in the end."""
+    workspace.mkdir(parents=True, exist_ok=True)
+    there = len([*workspace.glob("shards/shard-*.json"), *workspace.glob("dense/shard-*.json")])
+    missing = max(0, _shards_of(scenes) + DENSE_SHARDS - there) * shards.SHARD_BYTES
+    missing += 0 if (workspace / "bank-held-out").exists() else VOICES_BYTES
+    if missing > (free := shutil.disk_usage(workspace).free):
+        raise typer.BadParameter(f"{workspace} needs {missing / 1e9:.1f} GB more, and {free / 1e9:.1f} GB are free")
+
+
+def _shards_of(scenes: int) -> int:
+    return -(-scenes // shards.SHARD_SCENES)
 
 
 def _workers() -> int:
@@ -60,8 +79,7 @@ def _voices(workspace: Path) -> None:
 
 
 def _scenes(workspace: Path, scenes: int) -> None:
-    count = -(-scenes // shards.SHARD_SCENES)
-    for name, number, seed in (("dense", DENSE_SHARDS, SEED + 500_000), ("shards", count, SEED)):
+    for name, number, seed in (("dense", DENSE_SHARDS, SEED + 500_000), ("shards", _shards_of(scenes), SEED)):
         shards.build(
             workspace / name, workspace / "bank", shards=number, dense=name == "dense", seed=seed, workers=_workers(),
             progress=_tell,

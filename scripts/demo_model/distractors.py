@@ -1,7 +1,8 @@
 """Speech that is not for the model: what it must hear without answering.
 
 Three kinds: near misses (a phrase of the closed set with words replaced, dropped or added), made-up sentences,
-and prose. Words and sentences are split by a hash: a quarter is only ever used for evaluation.
+and prose. Sentences and what they are made of are split by a hash: a quarter is only ever used for evaluation, though
+a word of it may occur in other sentences.
 """
 
 import re
@@ -132,20 +133,23 @@ _MEANINGS = frozenset(_content(form) for form in FORMS)
 
 def _automatic_near_miss(rng: np.random.Generator, held_out: bool) -> str:
     """A phrase with one or two words replaced, dropped, or with words added."""
-    words = _pick(rng, FORMS).split()
     others = _side(WORDS, held_out)
-    match rng.integers(6):
-        case 0 | 1 | 2:
-            for place in rng.choice(len(words), min(len(words), int(rng.integers(1, 3))), replace=False):
-                words[place] = _pick(rng, others)
-        case 3:
-            words = words[: int(rng.integers(1, len(words)))] if len(words) > 1 else [_pick(rng, others)]
-        case 4:
-            words = [*words, *(_pick(rng, others) for _ in range(int(rng.integers(1, 4))))]
-        case _:
-            del words[int(rng.integers(len(words)))]
-            words = words or [_pick(rng, others)]
-    return " ".join(words)
+    while True:
+        words = _pick(rng, FORMS).split()
+        match rng.integers(6):
+            case 0 | 1 | 2:
+                for place in rng.choice(len(words), min(len(words), int(rng.integers(1, 3))), replace=False):
+                    words[place] = _pick(rng, others)
+            case 3:
+                words = words[: int(rng.integers(1, len(words)))] if len(words) > 1 else [_pick(rng, others)]
+            case 4:
+                words = [*words, *(_pick(rng, others) for _ in range(int(rng.integers(1, 4))))]
+            case _:
+                del words[int(rng.integers(len(words)))]
+                words = words or [_pick(rng, others)]
+        text = " ".join(words)
+        if _is_held_out(text) == held_out:  # for what is only shortened has no word that tells the sides apart
+            return text
 
 
 def _made_up(rng: np.random.Generator, held_out: bool) -> str:
@@ -192,8 +196,11 @@ KINDS: tuple[tuple[float, Callable[[np.random.Generator, bool], str]], ...] = (
 def sentence(rng: np.random.Generator, *, held_out: bool) -> str:
     """Something that is not to be answered; never a phrase of the closed set, nor one in other words."""
     makers = [maker for _, maker in KINDS]
+    others = NEAR_MISSES if held_out else EVALUATION_NEAR_MISSES
+    forms = [form.lower() for form in FORMS]
     shares = np.array([share for share, _ in KINDS])
     while True:
         text = makers[int(rng.choice(len(makers), p=shares / shares.sum()))](rng, held_out)
-        if _content(text) and _content(text) not in _MEANINGS and text.lower() not in (form.lower() for form in FORMS):
+        content = _content(text)
+        if content and content not in _MEANINGS and text.lower() not in forms and text not in others:
             return text

@@ -58,6 +58,10 @@ def evaluate(
         parts = {name: parts[name] for name in only.split(",")}
     table = Table("measure", "goal", "reached", "n", title=f"{checkpoint}, held-out material")
     results: dict[str, Any] = {}
+    if not any(workspace.glob("bank-held-out/part-*.json")):
+        raise typer.BadParameter(
+            f"no held-out voices in {workspace}; make them: scripts/demo_model/build --only voices"
+        )
     setup = partial(set_up, checkpoint, workspace, eagerness)
     with ProcessPoolExecutor(workers, initializer=setup) as pool:
         run = partial(_run_all, pool)

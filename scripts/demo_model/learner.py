@@ -136,7 +136,7 @@ class Network(nn.Module):
         """x [S, T, 192] to the hidden states of the end and, normed, of before the last layer."""
         config = self.lm.config
         cos, sin = _rotation(x.shape[1], config.head_size, config.rope_base)
-        cos, sin = cos.to(x.dtype), sin.to(x.dtype)
+        cos, sin = cos.to(x), sin.to(x)
         blocks: Any = self.lm.transformer.h
         heard = x
         for block in blocks:

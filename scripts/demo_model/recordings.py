@@ -51,7 +51,8 @@ def recorded_events(held_out: bool) -> Iterator[tuple[str, Samples]]:
 def recorded_sounds(held_out: bool) -> Iterator[tuple[str, Samples]]:
     """Name and samples (at most 6 s) of real recordings of other things; a third is kept for evaluation."""
     for path in _recordings():
-        if path.stem in _RECORDED_OTHERS and (zlib.crc32(path.stem.encode()) % 3 == 0) == held_out:
+        name = path.resolve().stem  # some are links to others
+        if path.stem in _RECORDED_OTHERS and (zlib.crc32(name.encode()) % 3 == 0) == held_out:
             yield path.stem, _read(path, 6.0)
 
 

@@ -5,7 +5,6 @@ conversation's window slides: so the model learns to live on what was said when 
 """
 
 import json
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+import parts
 from audio_interaction_cli.mel import EDGE_SAMPLES, FUTURE_SAMPLES, log_columns
 from audio_interaction_cli.protocol import (
     CHUNK_COLUMNS,
@@ -23,7 +23,7 @@ from audio_interaction_cli.protocol import (
     N_FFT_SAMPLES,
     N_MELS,
 )
-from bank import Bank, Progress
+from bank import Bank
 from dialogue import Answer
 from scenes import PROFILES, Material, Scene, compose, draw
 
@@ -31,6 +31,7 @@ CHUNKS = 60  # stored of a scene
 NEWEST_CHUNKS = 16  # which no slide touches
 LONGEST_CHUNKS = 150
 SHARD_SCENES = 200
+SHARD_BYTES = 2 * SHARD_SCENES * CHUNKS * N_MELS * CHUNK_COLUMNS  # nearly
 LONG = 0.65  # of the scenes are longer than what is stored
 ARRAYS = ("mel", "maxima", "labels", "phrases")
 
@@ -56,15 +57,12 @@ class Shard:
 
 
 def build(
-    folder: Path, bank: Path, *, shards: int, dense: bool = False, seed: int, workers: int, progress: Progress
+    folder: Path, bank: Path, *, shards: int, dense: bool = False, seed: int, workers: int, progress: parts.Progress
 ) -> None:
     """Make so many shards; those that are there are kept. Dense ones hold speech without pauses, and no answers."""
     folder.mkdir(parents=True, exist_ok=True)
-    with ProcessPoolExecutor(workers, initializer=_one_thread) as pool:
-        jobs = [pool.submit(_build_shard, folder / f"shard-{n:04}.json", bank, dense, seed + n) for n in range(shards)]
-        for done, job in enumerate(jobs, start=1):
-            job.result()
-            progress(done, len(jobs))
+    calls = [(folder / f"shard-{n:04}.json", bank, dense, seed + n) for n in range(shards)]
+    parts.make(_build_shard, calls, workers, progress, begin=_one_thread)
 
 
 def _one_thread() -> None:
@@ -96,7 +94,7 @@ def _build_shard(index: Path, bank: Path, dense: bool, seed: int) -> None:
     arrays: tuple[NDArray[Any], ...] = (mel, maxima, labels, phrases)
     for name, array in zip(ARRAYS, arrays, strict=True):
         np.save(index.with_suffix(f".{name}.npy"), array)
-    index.write_text(json.dumps(answers))  # last: an index says that its shard is whole
+    parts.finish(index, answers)
 
 
 def _kept(scene: Scene, length: int) -> list[int]:

@@ -79,7 +79,7 @@ def _doorbell(rng: Rng, held_out: bool) -> Wave:
         gap = rng.uniform(0.22, 0.4)
         return placed([(n * gap, _bell_tone(rng, hertz * 2 ** (s / 12), 1.0, ring)) for n, s in enumerate(steps)])
     t = time_axis(rng.uniform(0.8, 1.8))  # a buzzer: mains hum chopped
-    buzz = harmonics(2 * np.pi * rng.uniform(48, 62) * 2 * t, [1 / n**0.6 for n in range(1, 28)])
+    buzz = harmonics(2 * np.pi * banded(rng, 48, 62, held_out) * 2 * t, [1 / n**0.6 for n in range(1, 28)])
     return attack(0.01, buzz * (1 + 0.3 * rng.standard_normal(len(t))))
 
 

@@ -65,6 +65,7 @@ _ACCENTS = _words("en-gb en-us en-gb-scotland en-gb-x-gbclan en-gb-x-rp en-029 e
 _ACCENT_HELD_OUT = "en-gb-x-gbcwmd"
 _KOKORO = _words("jf_alpha jf_nezumi jf_tebukuro jm_kumo")
 _KOKORO_HELD_OUT = "jf_gongitsune"
+WITH_GAPS = 0.25  # of the training utterances have gaps between their words
 
 
 def _all_voices() -> Iterator[Voice]:
@@ -109,7 +110,10 @@ def _installed(synthesiser: str) -> bool:
 
 
 class _Manner(NamedTuple):
-    """How a text is said; all but the scale are dials from -1 to 1 with the voice's own manner at 0."""
+    """How a text is said; dials from -1 to 1 with the voice's own manner at 0, but for the scale and the gap.
+
+    In training the pace goes down to -2, and some leave a gap between words: people take their time with machines.
+    """
 
     pace: float = 0.0
     pitch: float = 0.0
@@ -117,6 +121,7 @@ class _Manner(NamedTuple):
     scale: float = 1.0  # of all frequencies, by resampling: above 1 for a smaller and quicker speaker
     throat: float = 0.0
     breath: float = 0.0
+    gap: float = 0.0  # between words, in hundredths of a second; only espeak-ng can
 
     @classmethod
     def draw(cls, rng: np.random.Generator, voice: Voice) -> "_Manner":
@@ -124,11 +129,15 @@ class _Manner(NamedTuple):
         ranges = {"espeak": (0.86, 1.16), "pico": (0.8, 1.16), "kokoro": (0.8, 1.16), "hibari": (0.76, 1.16)}
         lowest, highest = ranges.get(voice.synthesiser, (0.86, 1.28))
         pace, pitch, melody = rng.uniform(-1, 1, 3)
-        return cls(*map(float, (pace, pitch, melody, rng.uniform(lowest, highest), *rng.uniform(-1, 1, 2))))
+        manner = cls(*map(float, (pace, pitch, melody, rng.uniform(lowest, highest), *rng.uniform(-1, 1, 2))))
+        if voice.held_out:
+            return manner
+        gap = float(rng.integers(1, 13)) if rng.random() < WITH_GAPS else 0.0
+        return manner._replace(pace=min(manner.pace, 2 * manner.pace), gap=gap)
 
     def stretch(self) -> float:
         """How much longer to speak, where that is not a matter of words a minute; makes up for some of the scale."""
-        return _dial(self.pace, 1.3, 1.0, 0.78) * float(self.scale**0.6)
+        return _dial(self.pace, 1.3, 1.0, 0.78, slowest=1.75) * float(self.scale**0.6)
 
 
 class _Request(NamedTuple):
@@ -144,7 +153,10 @@ def speak(text: str, voice: Voice, rng: np.random.Generator, *, wide: bool = Tru
 
 
 def speak_all(requests: Sequence[tuple[str, Voice]], seed: int) -> Iterator[Utterance]:
-    """Say many texts in their order; the i-th sounds as `speak` makes it with default_rng((seed, i))."""
+    """Say many texts in their order; the i-th sounds as `speak` makes it with default_rng((seed, i)).
+
+    But for Piper, whose library takes no seed.
+    """
     for first in range(0, len(requests), 256):
         window = requests[first : first + 256]
         queues: dict[str, list[_Request]] = {}
@@ -156,8 +168,8 @@ def speak_all(requests: Sequence[tuple[str, Voice]], seed: int) -> Iterator[Utte
             yield next(streams[voice.synthesiser])
 
 
-def _dial(position: float, low: float, usual: float, high: float) -> float:
-    return float(np.interp(position, (-1, 0, 1), (low, usual, high)))
+def _dial(position: float, low: float, usual: float, high: float, slowest: float | None = None) -> float:
+    return float(np.interp(position, (-2, -1, 0, 1), (low if slowest is None else slowest, low, usual, high)))
 
 
 def _utterance(sound: Sound, scale: float) -> Utterance:
@@ -190,8 +202,9 @@ def _espeak() -> Espeak:
 
 def _speak_espeak(requests: Sequence[_Request]) -> Iterator[Utterance]:
     for text, voice, manner in requests:
-        rate, pitch = _dial(manner.pace, 115, 175, 240), _dial(manner.pitch, 12, 50, 95)
-        sound = _espeak().say(text, voice, rate=rate, pitch=pitch, span=_dial(manner.melody, 10, 50, 90))
+        rate, pitch = _dial(manner.pace, 115, 175, 240, slowest=82), _dial(manner.pitch, 12, 50, 95)
+        span = _dial(manner.melody, 10, 50, 90)
+        sound = _espeak().say(text, voice, rate=rate, pitch=pitch, span=span, gap=manner.gap)
         yield _utterance(sound, manner.scale)
 
 

@@ -74,7 +74,7 @@ class Espeak:
     the same to the sample only where the same texts were said before it.
     """
 
-    RATE, VOLUME, PITCH, SPAN = 1, 2, 3, 4
+    RATE, VOLUME, PITCH, SPAN, GAP = 1, 2, 3, 4, 7
     PHONEME = 7
 
     def __init__(self) -> None:
@@ -101,15 +101,17 @@ class Espeak:
             index += 1
         return 0
 
-    def say(self, text: str, voice: str, *, rate: float, pitch: float, span: float) -> Sound:
-        """Say a text at so many words a minute; pitch and the span of its melody go from 0 to 99."""
+    def say(self, text: str, voice: str, *, rate: float, pitch: float, span: float, gap: float = 0.0) -> Sound:
+        """Say a text at so many words a minute; pitch and the span of its melody go from 0 to 99; the gap between
+        words is in hundredths of a second at the usual rate."""
         accent, _, variant = voice.partition("+")
         # British English goes by the plain language name; one variant has a space in its name.
         name = f"{'en' if accent == 'en-gb' else accent}+{variant.replace('Mr_', 'Mr ')}"
         if self.library.espeak_SetVoiceByName(name.encode()):
             raise RuntimeError(f"espeak-ng has no voice {name}")
         # The louder variants would clip at the usual volume of 100.
-        for parameter, value in ((self.RATE, rate), (self.VOLUME, 60), (self.PITCH, pitch), (self.SPAN, span)):
+        dials = ((self.RATE, rate), (self.VOLUME, 60), (self.PITCH, pitch), (self.SPAN, span), (self.GAP, gap))
+        for parameter, value in dials:
             self.library.espeak_SetParameter(parameter, round(value), 0)
         self._blocks, self._starts = [], []
         encoded = text.encode() + b"\0"

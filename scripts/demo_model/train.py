@@ -16,7 +16,7 @@ import torch
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-from batches import BALANCED, EAGER, Batches
+from batches import BALANCED, EAGER, READY, Batches
 from learner import Batch, MixedPrecision, Network
 from vocabulary import open_tokenizer
 
@@ -27,6 +27,7 @@ TOWER_ALONE = 0.15  # of the time
 HELD = 0.35  # the rate is held until then, and falls to `LAST_RATE` of itself by the end
 LAST_RATE = 0.02
 BALANCED_FROM = 0.55  # before, missing an answer costs more than giving one too many
+READY_FROM = 0.95  # and again, a little, at the end: for unknown voices it is too careful
 MUON_RATE, ADAM_RATE = 3e-3, 1.8e-3
 WARM_UP_STEPS = 40
 CLIP = 1.0
@@ -36,7 +37,7 @@ STATE_FILE = "training.pt"
 def train(folder: Path, minutes: float, seed: int, device: torch.device, console: Console) -> Path:
     """Train on the shards in `folder` with `folder`/vocabulary; the file of the weights."""
     torch.manual_seed(seed)
-    replicas = 1 if device.type == "cuda" else max(1, torch.get_num_threads())
+    replicas = 1 if device.type == "cuda" else min(SCENES_A_BATCH, torch.get_num_threads())
     if replicas > 1:
         torch.set_num_threads(1)  # a thread for each network instead
     state = _State(folder / STATE_FILE, device, replicas)
@@ -69,12 +70,13 @@ class _Learner:
         tokenizer, scenes = open_tokenizer(folder / "vocabulary"), SCENES_A_BATCH // replicas
         self._speech = Batches(folder / "dense", tokenizer, scenes, seed)(EAGER)
         batches = Batches(folder / "shards", tokenizer, scenes, seed)
-        self._eager, self._balanced = batches(EAGER), batches(BALANCED)
+        self._supplies = {0.0: batches(EAGER), BALANCED_FROM: batches(BALANCED), READY_FROM: batches(READY)}
 
     def learn(self, done: float) -> dict[str, float]:
         """Leave gradients in the network; `done` is the share of the time that is over."""
         tower_alone = done < TOWER_ALONE
-        batch = next(self._speech if tower_alone else self._eager if done < BALANCED_FROM else self._balanced)
+        supply = self._supplies[max(start for start in self._supplies if start <= done)]
+        batch = next(self._speech if tower_alone else supply)
         batch = Batch(*(tensor.to(self._device) for tensor in batch))
         batch = batch._replace(mel=batch.mel.to(torch.bfloat16))
         if tower_alone:
