@@ -94,15 +94,16 @@ def name_of(folder: Path) -> str:
     return os.path.join(os.curdir, DEMO) if str(folder) == DEMO else str(folder)
 
 
-def unfinished() -> str | None:
-    """What was begun to be downloaded to where it would be found, and is not complete; None if there is no such."""
+def unfinished() -> tuple[str, str] | None:
+    """What was begun to be downloaded to where it would be found, and the command that goes on; None if there is no
+    such."""
     if os.path.isdir(LOCAL_FOLDER / ".cache" / "huggingface") and not os.path.exists(LOCAL_FOLDER / LM_CONFIG):
-        return str(LOCAL_FOLDER)
+        return str(LOCAL_FOLDER), f"{DOWNLOAD} --local-dir {LOCAL_FOLDER}"
     for hub_id in HUB_IDS:
         try:
             _cached_folder(hub_id)
         except CheckpointError:
-            return hub_id
+            return hub_id, f"{DOWNLOAD} {hub_id}"
     return None
 
 
@@ -133,7 +134,9 @@ def _named_folder(named: str) -> Path:
         raise CheckpointError(
             f"{named} is neither a folder nor in the hub cache", f"fetch it first: ai-cli download {named}"
         )
-    raise CheckpointError(f"there is no checkpoint folder {named}", "check the path given with --checkpoint")
+    raise CheckpointError(
+        f"there is no checkpoint folder {named}", "check the path; ai-cli config shows where it comes from"
+    )
 
 
 def _cached_folder(hub_id: str) -> Path | None:
@@ -147,7 +150,7 @@ def _cached_folder(hub_id: str) -> Path | None:
     try:
         return Path(snapshot_download(hub_id, local_files_only=True))
     except IncompleteSnapshotError as error:
-        hint = f"its download goes on where it was: ai-cli download {hub_id}"
+        hint = f"fetch the files that lack: ai-cli download {hub_id}"
         raise CheckpointError(f"{hub_id} in the hub cache is not complete", hint) from error
     except (LocalEntryNotFoundError, HFValidationError):
         return None

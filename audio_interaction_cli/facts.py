@@ -3,20 +3,23 @@
 import os
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, fields
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from audio_interaction_cli.checkpoint import HUB_IDS, LOCAL_FOLDER
 from audio_interaction_cli.cli import app, found_checkpoint, load_engine
-from audio_interaction_cli.errors import ExitCode, UsageError
+from audio_interaction_cli.errors import DownloadError, ExitCode, UsageError
 from audio_interaction_cli.output import Output
 from audio_interaction_cli.settings import InputDevice, Settings, settings_file, with_settings
 from audio_interaction_cli.sinks import write
+
+if TYPE_CHECKING:
+    from audio_interaction_cli.hub import Download, RemoteFile
 
 DEFAULT_NAMES = (*HUB_IDS, str(LOCAL_FOLDER))  # what the other commands find by themselves
 
@@ -212,7 +215,7 @@ def download(
     verify: Annotated[bool, typer.Option("--verify", help="Only check what is here against the hub.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Only errors, and where it is.")] = False,
 ) -> None:
-    """Fetch the checkpoint: resumes where it was cut, checks every file, and says what to do next."""
+    """Fetch the checkpoint, check every file, and say what to do next; whole files are kept from run to run."""
     from audio_interaction_cli import checkpoint
     from audio_interaction_cli.engine import check
     from audio_interaction_cli.hub import Download
@@ -241,16 +244,8 @@ def download(
                  f"to fetch: {size(missing)}, free: {size(wanted.free_bytes)}")  # fmt: skip
             if dry_run:
                 return
-            try:
-                with transfer_progress(quiet) as progress:
-                    folder = wanted.fetch(files, progress)
-            except KeyboardInterrupt:
-                tell("stopped; run the same again, and it goes on where it was")
-                sys.stdout.flush()
-                os._exit(ExitCode.INTERRUPTED)  # for at its usual end Python would wait for the files begun
-        tell("checking every file against the hub")
-        with nullcontext() if quiet else busy():
-            wanted.verify()
+            folder = _fetched(wanted, files, tell, quiet)
+        _verified(wanted, tell, quiet, mend=not verify)
         if verify:
             folder = wanted.folder()
     place = local_dir or folder  # as it was named, for the library makes it absolute
@@ -261,3 +256,31 @@ def download(
         check(checkpoint.read(place, name))
         tell(f"{name} is whole; next: ai-cli mic" + ("" if name in DEFAULT_NAMES else f" --checkpoint {name}"))
     write(sys.stdout, f"{place}\n")
+
+
+def _fetched(wanted: "Download", files: "Sequence[RemoteFile]", tell: Callable[[str], None], quiet: bool) -> Path:
+    try:
+        with transfer_progress(quiet) as progress:
+            return wanted.fetch(files, progress)
+    except KeyboardInterrupt:
+        tell("stopped; run the same again, and it goes on with the files that are not whole")
+        sys.stdout.flush()
+        os._exit(ExitCode.INTERRUPTED)  # for at its usual end Python would wait for the files begun
+
+
+def _verified(wanted: "Download", tell: Callable[[str], None], quiet: bool, *, mend: bool) -> None:
+    """Compare all files with the hub; with `mend`, those that differ are fetched once more."""
+    tell("checking every file against the hub")
+    with nullcontext() if quiet else busy():
+        differing = wanted.differing()
+    if not differing:
+        return
+    names = ", ".join(differing)
+    if mend:
+        tell(f"not as the hub has it, so it is fetched anew: {names}")
+        anew = wanted.anew(differing)
+        _fetched(anew, anew.plan(), tell, quiet)
+        _verified(wanted, tell, quiet, mend=False)
+    else:
+        hint = "ai-cli download, without --verify, fetches it anew; if it just did, try again later"
+        raise DownloadError(f"not as the hub has it: {names}", hint)

@@ -1,18 +1,21 @@
 """Fetches a checkpoint from the hub and tells whether one that was fetched is whole.
 
-Knows huggingface_hub, which resumes by itself, and what its failures mean to people; nothing of what the files hold.
+Knows huggingface_hub, which takes up a broken connection by itself and keeps whole files from run to run, and what its
+failures mean to people; nothing of what the files hold.
 """
 
 import errno
+import glob
+import math
 import shutil
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, wait
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
 from threading import Thread
-from typing import Any
+from typing import Any, Self
 
 from audio_interaction_cli.errors import DownloadError
 from audio_interaction_cli.quantities import size
@@ -24,6 +27,7 @@ ATTEMPTS = 5  # in a row without a byte of progress; the library tries each file
 LONGEST_PAUSE_S = 20.0
 POLL_S = 0.2
 REACH_S = 5.0
+STALE_S = 600.0  # a part of a file that has not grown for so long is of a run that was killed
 TOKEN = "set HF_TOKEN, or pass --token; hf auth login keeps one"
 
 
@@ -91,8 +95,11 @@ class Download:
         """Fetch what is missing and return the folder. A connection that breaks is taken up again.
 
         DownloadError if the disk cannot hold it, before anything is fetched, or for what cannot be mended by
-        trying again; what was fetched stays and is not fetched twice.
+        trying again; whole files stay and are not fetched twice. Parts of files go, at the latest with the next
+        fetch: the library begins a file anew under another name, so they would only take room.
         """
+        there, now = self._parts(), time.time()  # noqa: TID251 - the clock of file systems
+        _remove(part for part in there if now - _changed(part) > STALE_S)
         here = sum(file.size_bytes for file in files if file.here)
         total = sum(file.size_bytes for file in files)
         if (missing := total - here) > self.free_bytes:
@@ -106,6 +113,9 @@ class Download:
             try:
                 with explained(self):
                     return Path(_waited_for(lambda: self._snapshot(tqdm_class=meter)))
+            except KeyboardInterrupt:
+                _remove(self._parts() - there)
+                raise
             except DownloadError as error:
                 attempts = 1 if meter.fetched_bytes > fetched_before else attempts + 1
                 fetched_before = meter.fetched_bytes
@@ -118,26 +128,31 @@ class Download:
         with explained(self):
             return Path(self._snapshot(local_files_only=True))
 
-    def verify(self) -> None:
-        """Compare every file's size and hash with what the hub states; DownloadError names those that differ."""
+    def differing(self) -> list[str]:
+        """Names of files whose size or hash is not what the hub states; DownloadError if some are not here."""
         from huggingface_hub import HfApi
 
         with explained(self):
             there = HfApi(token=self.token).verify_repo_checksums(
                 self.hub_id, revision=self.revision, local_dir=self.local_dir
             )
-        if there.mismatches:
-            names = ", ".join(mismatch["path"] for mismatch in there.mismatches)
-            raise DownloadError(
-                f"not as the hub has it: {names}", "fetch it again: ai-cli download --force-download --include NAME"
-            )
         if missing := [name for name in there.missing_paths if not (self.include or self.exclude)]:
             raise DownloadError(f"not there yet: {', '.join(missing)}", "run ai-cli download again; it goes on")
+        return [mismatch["path"] for mismatch in there.mismatches]
+
+    def anew(self, names: Sequence[str]) -> Self:
+        """Only these files of it, though they are here."""
+        return replace(self, include=[glob.escape(name) for name in names], exclude=(), force=True)
 
     def _place(self) -> Path:
         from huggingface_hub.constants import HF_HUB_CACHE
 
         return (self.local_dir or Path(HF_HUB_CACHE)).absolute()
+
+    def _parts(self) -> set[Path]:
+        """Files that are on their way, of all who fetch this."""
+        cached = self._place() / f"models--{self.hub_id.replace('/', '--')}" / "blobs"
+        return set((self.local_dir / ".cache" / "huggingface" if self.local_dir else cached).rglob("*.incomplete"))
 
     def _snapshot(self, **more: Any) -> Any:
         from huggingface_hub import snapshot_download
@@ -157,6 +172,20 @@ def reach(hub_id: str) -> str:
         api = HfApi()
         api.model_info(hub_id, timeout=REACH_S)
         return str(api.endpoint)
+
+
+def _remove(parts: Iterable[Path]) -> None:
+    for part in parts:
+        with suppress(OSError):
+            part.unlink(missing_ok=True)
+
+
+def _changed(part: Path) -> float:
+    """When it was last written to; never past, if it has gone."""
+    try:
+        return part.stat().st_mtime
+    except OSError:
+        return math.inf
 
 
 def _waited_for(work: Callable[[], Any]) -> Any:
@@ -247,7 +276,7 @@ def _of_connection(error: BaseException, hub_id: str) -> DownloadError:
         case errors.OfflineModeIsEnabled():
             return DownloadError("HF_HUB_OFFLINE forbids asking the hub", "unset it to download")
         case OSError(errno=errno.ENOSPC | errno.EDQUOT | errno.EFBIG):
-            message = "the disk is full; what was fetched is kept"
+            message = "the disk is full; the files that are whole are kept"
             return DownloadError(message, "free some space and run the same again; it goes on")
         case PermissionError() | NotADirectoryError() | FileExistsError() | OSError(errno=errno.EROFS):
             message = f"cannot write to {error.filename or 'that place'}: {error.strerror or error}"

@@ -346,7 +346,7 @@ def test_a_folder_that_is_not_fetched_to_its_end_is_told(nowhere: Path) -> None:
     assert checkpoint.unfinished() is None
     (nowhere / "checkpoints" / ".cache" / "huggingface").mkdir(parents=True)
     assert checkpoint.find(None).name == "demo"
-    assert checkpoint.unfinished() == "checkpoints"
+    assert checkpoint.unfinished() == ("checkpoints", "ai-cli download --local-dir checkpoints")
 
 
 def test_devices_and_dtypes_that_are_not_there(original: Path) -> None:

@@ -139,7 +139,7 @@ def test_a_disk_that_fills_up_keeps_what_came(hub: Hub, tmp_path: Path) -> None:
     folder = tmp_path / "checkpoints"
     done = hub.ai("download", MODEL, "--local-dir", folder, largest_file=1_000_000)
     assert done.status == 1
-    assert "error: the disk is full; what was fetched is kept\n" in done.err, done.err
+    assert "error: the disk is full; the files that are whole are kept\n" in done.err, done.err
     assert (folder / "model_config.yaml").exists()
     assert "to fetch: " in (again := hub.ai("download", MODEL, "--local-dir", folder)).err
     assert again.status == 0
@@ -170,9 +170,15 @@ def test_an_interruption_is_quick_and_the_next_run_goes_on(hub: Hub, tmp_path: P
     process.communicate(timeout=60)
     assert process.returncode == 130
     assert time.monotonic() - began < 10  # a second on a quiet machine
+    assert not list(parts.rglob("*.incomplete"))  # for nobody would take them up
     hub.told()
+    killed, others = parts / "killed.incomplete", parts / "others.incomplete"
+    killed.touch()
+    others.touch()
+    os.utime(killed, (0, 0))
     assert hub.ai("download", MODEL, "--local-dir", folder).status == 0
     assert hub.is_whole(folder)
+    assert (killed.exists(), others.exists()) == (False, True)
 
 
 @pytest.mark.slow
@@ -224,12 +230,27 @@ def test_damage_is_found(hub: Hub, tmp_path: Path) -> None:
     assert done.status == 1
     assert "error: not as the hub has it: model_config.yaml" in done.err
     hub.told()
-    mended = hub.ai("download", MODEL, "--local-dir", folder, "--force-download", "--include", "model_config.yaml")
+    assert hub.ai("download", MODEL, "--local-dir", folder, "--verify").status == 1
+    mended = hub.ai("download", MODEL, "--local-dir", folder)
     assert mended.status == 0, mended.err
+    assert "so it is fetched anew: model_config.yaml" in mended.err
     assert hub.ai("download", MODEL, "--local-dir", folder, "--verify").status == 0
     (folder / "tokenizer.json").unlink()
     lacking = hub.ai("download", MODEL, "--local-dir", folder, "--verify")
     assert (lacking.status, "not there yet: tokenizer.json" in lacking.err) == (1, True)
+
+
+@pytest.mark.slow
+def test_a_file_that_was_cut_in_the_cache_is_mended(hub: Hub) -> None:
+    done = hub.ai("download", MODEL)
+    assert done.status == 0, done.err
+    weights = Path(done.out.strip(), "model-00001-of-00002.safetensors")
+    os.truncate(weights.resolve(), 1_000)
+    cut = hub.ai("info", MODEL)
+    assert (cut.status, "ai-cli download" in cut.err) == (3, True)
+    mended = hub.ai("download", MODEL)
+    assert mended.status == 0, mended.err
+    assert hub.ai("info", MODEL).status == 0
 
 
 @pytest.mark.parametrize(
