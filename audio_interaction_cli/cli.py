@@ -3,6 +3,7 @@
 What takes time to import is imported inside. The other commands are in `facts`.
 """
 
+import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, nullcontext
@@ -94,7 +95,13 @@ def run(
 def interactive(
     settings: Settings,
     rounds: Annotated[
-        int | None, typer.Option("--rounds", min=1, metavar="N", help="End after N files; else at the end of input.")
+        int | None,
+        typer.Option(
+            "--rounds",
+            min=1,
+            metavar="N",
+            help="End after N answered paths, a folder being one; else at the end of input.",
+        ),
     ] = None,
 ) -> None:
     """Ask for an audio file each round and print the replies; one path a line if input is not a terminal."""
@@ -183,6 +190,8 @@ def mic(
     with quiet, Output(settings, prefix_file=len(sources) > 1) as output, ExitStack() as stack:
         if record:
             Recording.check(record)
+            if any(_same(record, source.name) for source in sources):
+                raise UsageError(f"{record} is what --from plays", "record to another file")
         microphone = None if sources else Microphone(choose(devices(), input_device))
         conversation = stack.enter_context(_conversation(settings, output))
         recording = Recording(record) if record else None
@@ -196,7 +205,13 @@ def mic(
         capture = stack.enter_context(Capture(items, lossy=lossy, duration_s=duration, recording=recording))
         name = microphone.device.name if microphone else ""
         LiveConversation(conversation, capture, output, keys=keys, interruption=interruption, name=name).run()
+        if sources and conversation.session.ended:
+            raise WindowFullError("the session's window was full before all was heard")
     raise typer.Exit(output.status)
+
+
+def _same(one: Path, other: str) -> bool:
+    return os.path.exists(one) and os.path.exists(other) and os.path.samefile(one, other)
 
 
 def found_checkpoint(named: str | None, tell: Callable[[str], None]) -> "Checkpoint":
@@ -205,9 +220,9 @@ def found_checkpoint(named: str | None, tell: Callable[[str], None]) -> "Checkpo
 
     found = checkpoint.find(named)
     if named is None and found.name == checkpoint.DEMO:
-        unfinished = checkpoint.unfinished()
+        unfinished, download = checkpoint.unfinished() or (None, checkpoint.DOWNLOAD)
         why = f"{unfinished} is not complete" if unfinished else "no checkpoint found"
-        tell(f"{why}, so this is the small built-in demo; for the real model: {checkpoint.DOWNLOAD}")
+        tell(f"{why}, so this is the small built-in demo; for the real model: {download}")
     return found
 
 

@@ -52,7 +52,10 @@ def hear_file(session: Session, source: Source, tail_silence_s: float = TAIL_SIL
 
 
 def hear_live(session: Session, source: Source, tail_silence_s: float = TAIL_SILENCE_S) -> Iterator[Event]:
-    """Hear a source as one round, with the features of a microphone: nothing of its future is known."""
+    """Hear a source as one round, with the features of a microphone: nothing of its future is known.
+
+    Errors as for `hear_file`.
+    """
     yield session.begin_round(source.name)
     began_s = session.t
     session.begin_input()
@@ -68,7 +71,6 @@ def _tell_what_is_missing(session: Session, source: Source, began_s: float, dama
         raise WindowFullError(
             f"{source.name}: {session.t - began_s:.1f} s of it were heard, "
             f"then the session's window of {session.context_tokens} positions was full",
-            "--on-full slide forgets the oldest and goes on, --separate gives each file a session of its own",
             file=source.name,
         )
     if damage:
@@ -118,7 +120,7 @@ class Conversation:
     """The sessions of one command: one over all its inputs, or a fresh one for each.
 
     Use it in a `with` statement: leaving it, also by an exception, gives the reply in progress and the summary.
-    UsageError if the options do not suit the model.
+    Errors as for `Session`.
     """
 
     def __init__(

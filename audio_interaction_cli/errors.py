@@ -86,3 +86,6 @@ class DownloadError(AiCliError):
 
 class WindowFullError(AiCliError):
     """The session's window of positions is full and it was asked to stop there."""
+
+    def __init__(self, message: str, *, file: str | None = None) -> None:
+        super().__init__(message, "--on-full slide forgets the oldest and goes on", file=file)

@@ -101,8 +101,9 @@ class Reply:
     truncated: bool
     """The reply was cut: by its length limit, the end of the window, or an interruption."""
     first_text_ms: float | None
-    """From the start of the chunk's step to the first text; None if there was none."""
+    """From the start of the chunk's step, as in `step_ms`, to the first text; None if there was none."""
     total_ms: float
+    """The same to the reply's end."""
 
     def __str__(self) -> str:
         return self.text

@@ -51,7 +51,7 @@ class Ear:
         """Up to `limit` chunks in one pass (and one more where the input has ended)."""
         started = time.perf_counter()
         mels: list[torch.Tensor] = []
-        if (ready := min(limit, self._framer.whole_chunks)) > 0:
+        while (ready := min(limit, self._framer.whole_chunks)) > 0 and not any(map(len, mels)):
             chunks = self._framer.take(ready)
             self._levels_db.extend(level_db(chunk) for chunk in chunks)
             mels.append(self._mel.push(chunks))

@@ -133,7 +133,7 @@ def expand(arguments: Sequence[str]) -> list[Source]:
     for argument in arguments:
         if argument == STDIN and any(source.name == STDIN for source in inputs):
             inputs.append(_Unreadable(STDIN, AudioFileError("can be heard only once")))
-        elif os.path.isdir(argument):
+        elif argument != STDIN and os.path.isdir(argument):
             try:
                 inputs += [AudioInput(os.path.join(argument, name)) for name in _listed(argument)]
             except (AudioFileError, OSError) as error:

@@ -1,9 +1,14 @@
 """Single keys of a terminal, without waiting for them. Knows terminals, not what a key means."""
 
 import os
+import re
+import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+
+# What a terminal sends for keys that are no characters: arrows, F1, Alt with a letter. Its letters were not typed.
+_SEQUENCE = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|O.|.)?", re.DOTALL)
 
 
 @contextmanager
@@ -36,13 +41,19 @@ def _unix_keys() -> Iterator[Callable[[], str]]:
     def keys() -> str:
         with suppress(OSError):  # the terminal has gone
             if select.select([terminal], [], [], 0)[0]:
-                return os.read(terminal, 1024).decode("utf-8", "ignore")
+                return _SEQUENCE.sub("", os.read(terminal, 1024).decode("utf-8", "ignore"))
         return ""
 
+    def listen(*_: object) -> None:
+        if not _in_background(terminal):
+            tty.setcbreak(terminal, termios.TCSANOW)
+
+    continued = signal.signal(signal.SIGCONT, listen)  # a shell gives the terminal its own ways when we are stopped
     try:
-        tty.setcbreak(terminal, termios.TCSANOW)
+        listen()
         yield keys
     finally:
+        signal.signal(signal.SIGCONT, continued)
         with suppress(termios.error):  # the terminal has gone
             termios.tcsetattr(terminal, termios.TCSADRAIN, before)
 
@@ -59,5 +70,9 @@ def _windows_keys() -> str:
 
     typed = ""
     while msvcrt.kbhit():  # type: ignore[attr-defined]
-        typed += msvcrt.getwch()  # type: ignore[attr-defined]
+        key = msvcrt.getwch()  # type: ignore[attr-defined]
+        if key in "\0\xe0":  # what follows is the number of a key that is no character
+            msvcrt.getwch()  # type: ignore[attr-defined]
+        else:
+            typed += key
     return typed

@@ -4,6 +4,7 @@ import os
 import signal
 import sys
 import traceback
+from contextlib import suppress
 
 import typer
 
@@ -55,6 +56,8 @@ def _begin() -> None:
     for name in ("stdin", "stdout", "stderr"):  # a stream that was closed before we began
         if getattr(sys, name) is None:
             setattr(sys, name, open(os.devnull, "r" if name == "stdin" else "w"))  # noqa: SIM115 - for good
+    if not sys.stdout.isatty() and "FORCE_COLOR" not in os.environ:
+        os.environ["_TYPER_FORCE_DISABLE_TERMINAL"] = "1"  # or help has colours wherever GITHUB_ACTIONS is set
     for name in ("SIGTERM", "SIGHUP"):  # end like Ctrl-C: files closed, replies kept
         number = getattr(signal, name, None)
         if number and signal.getsignal(number) is not signal.SIG_IGN:
@@ -70,5 +73,6 @@ def _tell(error: AiCliError) -> ExitCode:
             JsonLines(sys.stdout).handle(Failure(t=0.0, message=error.message, hint=error.hint, file=error.file))
     except (AiCliError, BrokenPipeError):
         abandon_stdout()
-    write_error(sys.stderr, error.message, error.hint)
+    with suppress(BrokenPipeError):  # the status still tells
+        write_error(sys.stderr, error.message, error.hint)
     return error.exit_code

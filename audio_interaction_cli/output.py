@@ -38,6 +38,7 @@ class Output:
         self._settings = settings
         self._prefix_file = prefix_file
         self._sinks: list[Sink] = []
+        self._results: Sink | None = None  # the one that writes to stdout
         self._t = 0.0
         self._terminal = _terminal(settings)
         self._display: LiveDisplay | None = None
@@ -45,9 +46,11 @@ class Output:
     def __enter__(self) -> "Output":
         settings = self._settings
         if settings.json:
-            self._sinks.append(JsonLines(sys.stdout, settings.events))
+            self._results = JsonLines(sys.stdout, settings.events)
         elif not (self._terminal and sys.stdout.isatty()):
-            self._sinks.append(PlainReplies(sys.stdout, self._prefix_file))
+            self._results = PlainReplies(sys.stdout, self._prefix_file)
+        if self._results:
+            self._sinks.append(self._results)
         if self._terminal:
             from audio_interaction_cli.display import LiveDisplay
 
@@ -80,9 +83,12 @@ class Output:
                 self._sinks.remove(sink)
                 sink.close()
                 self.fail(error)
-            except BrokenPipeError:  # the reader has gone, so nothing more is said to anyone
-                self._close()
-                raise
+            except BrokenPipeError:
+                if sink is self._results:  # its reader has gone, so nothing more is said to anyone
+                    self._close()
+                    raise
+                self._sinks.remove(sink)
+                sink.close()
 
     def fail(self, error: AiCliError) -> None:
         """Report an error; what can go on goes on."""
@@ -119,7 +125,8 @@ class Output:
         if self._display:
             self._display.note(text)
         elif not self._settings.quiet:
-            write(sys.stderr, f"note: {text}\n")
+            with suppress(BrokenPipeError):  # nobody reads it
+                write(sys.stderr, f"note: {text}\n")
 
     @property
     def is_live(self) -> bool:

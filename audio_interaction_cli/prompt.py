@@ -82,6 +82,8 @@ def path_of(line: str) -> str:
         raise UsageError("standard input is where the paths come from", "name a file")
     if os.path.exists(line):  # which, other than Path.exists, is false for what may not be looked at
         return line
+    if os.path.exists(home := os.path.expanduser(line)):
+        return home
     with suppress(ValueError):  # an open quote
         words = shlex.split(line)
         if len(words) == 1:

@@ -7,6 +7,8 @@ import torch
 
 from audio_interaction_cli.errors import UsageError
 
+COLDEST = 1e-6  # below, only the likeliest token is ever drawn, and float32 cannot divide by much less
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sampling:
@@ -41,7 +43,7 @@ class Sampler:
     def choose(self, logits: torch.Tensor) -> int:
         """Index of the token drawn; logits: float32 [n] on the CPU, -inf for what must not be drawn."""
         sampling = self._sampling
-        if sampling.temperature == 0:
+        if sampling.temperature < COLDEST:
             return int(logits.argmax())
         ordered, indices = logits.topk(min(sampling.top_k or len(logits), len(logits)))
         probabilities = ((ordered - ordered[0]) / sampling.temperature).softmax(-1)

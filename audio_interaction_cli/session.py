@@ -72,8 +72,9 @@ class Session:
     """A conversation with an engine. Feed it blocks, and iterate over the events that they cause.
 
     It hears with live features unless `begin_input` gives it others. Samples fed are kept at once; the work
-    is done as the events are iterated over. UsageError if the window cannot hold the prompt and a chunk, or
-    is larger than the model's.
+    is done as the events are iterated over. UsageError if the options ask for a window that cannot hold the prompt
+    and a chunk or is larger than the model's; CheckpointError if the model's own cannot; OutOfMemoryError if its
+    cache does not fit.
     """
 
     def __init__(self, engine: Engine, options: SessionOptions | None = None, tally: Tally | None = None) -> None:
@@ -134,7 +135,11 @@ class Session:
         self._heard.clear()
 
     def feed(self, block: Samples) -> Iterator[Event]:
-        """Hear mono samples, float32 [n] at 16 kHz, any n. UsageError for others."""
+        """Hear mono samples, float32 [n] at 16 kHz, any n.
+
+        UsageError for another shape or dtype, and for values that are not finite or far beyond full scale. Iterating
+        raises CheckpointError where the model computes numbers that are not finite.
+        """
         if block.ndim != 1 or block.dtype != np.float32:
             raise UsageError(f"samples must be float32 [n], not {block.dtype} {list(block.shape)}")
         if len(block) and not np.abs(block).max() <= LOUDEST:  # which NaN is not either
@@ -210,7 +215,7 @@ class Session:
         decisions = self.decoder.listen([self._heard[n].frames for n in range(count)])
         decided = len(decisions.p_speak)
         step_ms = (time.perf_counter() - began) * 1000 / decided
-        events: list[Event] = [
+        told = [
             self._decided(self._heard.popleft(), decisions.speaks and not later, p_speak, step_ms, later)
             for later, p_speak in zip(reversed(range(decided)), decisions.p_speak, strict=True)
         ]
@@ -220,8 +225,9 @@ class Session:
         if decisions.speaks:
             self.tally.replies += 1
             detokenizer = Detokenizer(self._engine.tokenizer)
-            self._reply = _ReplyInProgress(self.tally.replies, self.t, began, detokenizer)
-        return events
+            began_step = time.perf_counter() - told[-1].step_ms / 1000
+            self._reply = _ReplyInProgress(self.tally.replies, self.t, began_step, detokenizer)
+        return [*told]
 
     def _decided(self, chunk: HeardChunk, speaks: bool, p_speak: float, step_ms: float, later: int) -> ChunkDecided:
         """A chunk of a pass that decided on `later` more."""

@@ -142,8 +142,10 @@ def with_settings(command: Callable[..., None]) -> Callable[..., None]:
 
     @functools.wraps(command)
     def wrapped(**given: Any) -> None:
-        settings = Settings(**{name: given.pop(name) for name in names})
-        command(settings, **given)
+        values = {name: given.pop(name) for name in names}
+        if values["transcript"]:  # from the environment or the settings file, where no shell has looked at it
+            values["transcript"] = Path(os.path.expanduser(values["transcript"]))
+        command(Settings(**values), **given)
 
     own = list(inspect.signature(command).parameters.values())[1:]
     parameters = [parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY) for parameter in own] + shared

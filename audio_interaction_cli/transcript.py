@@ -54,10 +54,13 @@ class Transcript:
         written.check(Path(path), "transcript", ENDINGS)
 
     def handle(self, event: Event) -> None:
-        """AiCliError where the disk is full; the file then ends with the last whole entry."""
+        """AiCliError where the disk is full or a pipe is not read; the file then ends with the last whole entry."""
         whole_bytes = os.fstat(self._file.fileno()).st_size
         try:
             self._handle(event)
+        except BrokenPipeError as error:
+            self.close()
+            raise AiCliError(f"cannot write the transcript {self._path}: its reader has gone") from error
         except AiCliError:
             self.close()
             with suppress(OSError):  # not everything that can be written can be cut

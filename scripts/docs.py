@@ -26,9 +26,12 @@ Results go to stdout: text, or JSON Lines with `--json`. Everything else goes to
 plain lines only; `NO_COLOR`, `FORCE_COLOR` and `TERM=dumb` are respected. An error is a line `error: …` and, where
 it helps, one `hint: …`; with `--json` it is an `error` line as well.
 
-The options that all commands share (under Model, Replies and Output in `--help`) may be set elsewhere too. A value
-counts from its option first, then from the environment (`--top-k` is `AI_CLI_TOP_K`), then from `config.toml` in the
-user's configuration folder (`top-k = 3` in `~/.config/ai-cli/config.toml` on Linux), then its default.
+The options under Model, Replies and Output in the `--help` of `run`, `interactive`, `mic`, `bench` and `config`, and
+`--input-device`, may be set elsewhere too. A value counts from its option first, then from the environment (`--top-k`
+is `AI_CLI_TOP_K`), then from `config.toml` in the user's configuration folder (`top-k = 3` in
+`~/.config/ai-cli/config.toml` on Linux), then its default.
+
+`ai-cli --install-completion` has the shell complete commands and options.
 
 | exit status | meaning |
 | --- | --- |

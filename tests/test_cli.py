@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import os
+import select
 import shutil
 import signal
 import subprocess
@@ -305,6 +306,59 @@ def test_the_status_survives_a_reader_that_has_gone(folder: Path) -> None:
     os.close(writer)
     process.communicate(timeout=60)
     assert process.returncode == 3
+
+
+def test_a_transcript_that_nobody_reads_does_not_cost_the_replies(folder: Path, tmp_path: Path) -> None:
+    fifo = tmp_path / "fifo.jsonl"
+    os.mkfifo(fifo)
+    reader = os.open(fifo, os.O_RDONLY | os.O_NONBLOCK)
+    process = start("run", "--checkpoint", folder, "--temperature", 0, "--transcript", fifo, SPEECH)
+    while not select.select([reader], [], [], 1.0)[0]:  # the session's line
+        assert process.poll() is None
+    os.close(reader)
+    out, err = process.communicate(timeout=60)
+    assert (process.returncode, out) == (1, THREE_ROUNDS["reply_texts"][0] + "\n"), err
+    assert err.count("error: ") == 1
+
+
+def test_notes_that_nobody_reads_do_not_cost_the_replies(folder: Path) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    command = [sys.executable, "-m", "audio_interaction_cli", "run", "-v", "--checkpoint", str(folder)]
+    done = subprocess.run(
+        [*command, "--temperature", "0", str(SPEECH)], stdout=subprocess.PIPE, stderr=writer, text=True, check=False
+    )
+    os.close(writer)
+    assert (done.returncode, done.stdout) == (0, THREE_ROUNDS["reply_texts"][0] + "\n")
+
+
+def test_a_recording_of_what_is_played_is_refused(ai: Ai, tmp_path: Path) -> None:
+    file = tmp_path / "a.wav"
+    shutil.copy(SPEECH, file)
+    done = ai("mic", "--from", file, "--record", tmp_path / "." / "a.wav", "--speed", 0)
+    assert (done.status, "is what --from plays" in done.err) == (2, True)
+    assert file.read_bytes() == SPEECH.read_bytes()
+
+
+def test_files_that_no_window_was_left_for_are_told(ai: Ai) -> None:
+    played = ("mic", "--from", SPEECH, "--from", SPEECH, "--speed", 0, "--on-full", "stop", "--context-tokens")
+    assert ai(*played, 4096).status == 0
+    done = ai(*played, 200)
+    assert (done.status, "full before all was heard" in done.err) == (1, True)
+
+
+def test_a_home_that_no_shell_has_expanded(ai: Ai, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("AI_CLI_TRANSCRIPT", "~/said.txt")
+    assert ai("run", SPEECH).status == 0
+    assert THREE_ROUNDS["reply_texts"][0] in (tmp_path / "said.txt").read_text()
+
+
+def test_help_has_no_colours_off_a_terminal() -> None:
+    command = [sys.executable, "-m", "audio_interaction_cli", "run", "--help"]
+    done = subprocess.run(command, capture_output=True, check=True, env={**os.environ, "GITHUB_ACTIONS": "true"})
+    assert b"--checkpoint" in done.stdout
+    assert b"\x1b" not in done.stdout
 
 
 def test_an_order_to_end_while_waiting_for_standard_input(folder: Path) -> None:

@@ -74,3 +74,9 @@ def test_near_misses_of_the_evaluation_are_kept_apart() -> None:
     assert not set(EVALUATION_NEAR_MISSES) & set(NEAR_MISSES)
     rng = np.random.default_rng(0)
     assert not {sentence(rng, held_out=False) for _ in range(3_000)} & set(EVALUATION_NEAR_MISSES)
+
+
+def test_what_is_held_out_is_never_trained_on() -> None:
+    rng = np.random.default_rng(3)
+    for_training, for_tests = ({sentence(rng, held_out=held_out) for _ in range(4_000)} for held_out in (False, True))
+    assert not for_training & for_tests

@@ -174,6 +174,15 @@ def test_standard_input_is_given_once() -> None:
         assert "only once" in problem(source).message
 
 
+def test_a_dash_is_standard_input_even_beside_a_folder_of_that_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "-").mkdir()
+    (tmp_path / "-" / "a.wav").touch()
+    assert [source.name for source in expand(["-", "./-"])] == ["-", "./-/a.wav"]
+
+
 def test_a_folder_is_shown_as_it_was_typed(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(folder.parent)
     for typed in (folder.name, folder.name + "/"):

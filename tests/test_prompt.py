@@ -46,6 +46,9 @@ def test_a_line_means_a_path(here: Path, line: str, path: str) -> None:
 
 def test_home_is_expanded(here: Path) -> None:
     assert path_of("~/a.wav") == str(here / "a.wav")
+    for name in ("two words.wav", "it's.wav"):  # as completion has them
+        (here / name).touch()
+        assert path_of(f"~/{name}") == str(here / name)
 
 
 class Terminal:

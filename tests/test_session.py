@@ -90,7 +90,8 @@ def test_pieces_joined_are_the_reply(engine: Engine) -> None:
         assert {piece.emotion for piece in pieces} == {reply.emotion} != {None}
         assert IDS.emotions[reply.tokens[0]] is reply.emotion
         assert reply.text == engine.tokenizer.decode(reply.tokens[1:])
-        assert 0 < (reply.first_text_ms or 0) <= reply.total_ms
+        step = next(event for event in events if isinstance(event, ChunkDecided) and event.t == reply.start)
+        assert 0 < step.step_ms < (reply.first_text_ms or 0) <= reply.total_ms
 
 
 @given(cuts=st.lists(st.integers(0, 10 * CHUNK_SAMPLES), max_size=10), lookahead=st.sampled_from([1, 2, 3, 8]))
@@ -162,6 +163,22 @@ def test_leaving_half_way_loses_nothing(engine: Engine) -> None:
         if isinstance(event, Reply | TextPiece):
             work = session.feed(np.zeros(0, np.float32))
     assert replies(without_times(kept)) == replies(without_times(whole))
+
+
+@pytest.mark.parametrize("mel", [None, 0.5])
+def test_what_was_fed_and_not_worked_on_is_heard_at_the_end(engine: Engine, mel: float | None) -> None:
+    session = Session(engine)
+    session.begin_input(None if mel is None else FileMel(mel))
+    session.feed(sound(5))
+    assert [event.chunk for event in session.end_input() if isinstance(event, ChunkDecided)] == [1, 2, 3, 4, 5]
+
+
+def test_the_coldest_temperatures_are_greedy(engine: Engine) -> None:
+    def tokens(temperature: float) -> list[tuple[int, ...]]:
+        options = SessionOptions(sampling=Sampling(temperature=temperature))
+        return [reply.tokens for reply in replies(heard(Session(engine, options), sound(20)))]
+
+    assert tokens(1e-300) == tokens(1e-7) == tokens(0)
 
 
 def test_the_same_seed_gives_the_same_replies(engine: Engine) -> None:

@@ -125,6 +125,26 @@ def test_a_conversation(tmp_path: Path) -> None:
         assert_restored(terminal)
 
 
+def test_keys_are_read_again_after_a_stop() -> None:
+    code = (
+        "import os, signal, time\nfrom audio_interaction_cli.keys import pressed_keys\n"
+        "with pressed_keys() as keys:\n    print('ready', flush=True)\n    got = ''\n"
+        "    while not got:\n        got += keys()\n        time.sleep(0.01)\n    print('got', got, flush=True)\n"
+    )
+    with closing(Terminal(["-c", code])) as terminal:
+        assert terminal.shows("ready")
+        terminal.process.send_signal(signal.SIGSTOP)
+        ways = termios.tcgetattr(terminal._slave)
+        ways[3] |= termios.ICANON | termios.ECHO  # as a shell does
+        termios.tcsetattr(terminal._slave, termios.TCSANOW, ways)
+        terminal.process.send_signal(signal.SIGCONT)
+        while terminal.echoes and terminal.process.poll() is None:
+            time.sleep(0.01)
+        terminal.type("m")
+        assert terminal.shows("got m")
+        assert terminal.ends() == 0
+
+
 @pytest.mark.slow
 def test_without_colour_and_in_ascii() -> None:
     with mic("--from", HELLO, "--speed", "0", NO_COLOR="1", PYTHONIOENCODING="ascii") as terminal:
@@ -194,7 +214,7 @@ def test_keys_are_read_and_the_terminal_is_restored_however_it_ends(ending: str)
     with closing(Terminal(["-c", code])) as terminal:
         assert terminal.shows("ready")
         assert not terminal.echoes
-        terminal.type("mé")
+        terminal.type("\x1b[A\x1bOQ\x1b[1;2Q\x1bqm\x1b[15~é")  # arrow up, F2, Shift and F2, Alt and q, F5 between them
         assert terminal.shows("got mé")
         terminal.ends()
         assert terminal.echoes
