@@ -45,8 +45,9 @@ def _unix_keys() -> Iterator[Callable[[], str]]:
         return ""
 
     def listen(*_: object) -> None:
-        if not _in_background(terminal):
-            tty.setcbreak(terminal, termios.TCSANOW)
+        with suppress(termios.error):  # the terminal has gone, of which a program is told by SIGHUP and SIGCONT
+            if not _in_background(terminal):
+                tty.setcbreak(terminal, termios.TCSANOW)
 
     continued = signal.signal(signal.SIGCONT, listen)  # a shell gives the terminal its own ways when we are stopped
     try:
