@@ -18,9 +18,9 @@ from closed_set import INTENT_OF
 
 # How often each synthesiser is heard in scenes; and how often it says each phrase, for some take long.
 SHARES = {
-    "espeak": 0.32, "hibari": 0.24, "flite": 0.12, "pico": 0.12, "kokoro": 0.09, "piper": 0.06, "festival": 0.05,
+    "espeak": 0.28, "hibari": 0.20, "kokoro": 0.18, "flite": 0.13, "pico": 0.10, "piper": 0.06, "festival": 0.05,
 }  # fmt: skip
-RENDERINGS = {"espeak": 160, "hibari": 80, "flite": 30, "pico": 30, "kokoro": 4, "piper": 11, "festival": 14}
+RENDERINGS = {"espeak": 150, "hibari": 80, "flite": 40, "pico": 30, "kokoro": 10, "piper": 11, "festival": 14}
 PART_UTTERANCES = 1_000
 
 

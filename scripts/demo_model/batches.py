@@ -84,6 +84,8 @@ class Batches:
             mel = _warped(mel, rng.uniform(0.88, 1.13))
         if rng.random() < 0.3:
             mel = _shaped(mel, rng)
+        if rng.random() < 0.2:
+            mel = _blurred(mel, rng)
         if rng.random() < 0.4:
             mel += _coloured(rng)
         if rng.random() < 0.3:
@@ -171,7 +173,7 @@ def _old_turns(answers: list[tuple[int, Answer]]) -> int:
 def _coloured(rng: np.random.Generator) -> np.ndarray:
     """Another microphone: gain over the mel axis, [128, 1], in decades."""
     places = np.linspace(0, N_MELS - 1, 7)
-    gain: np.ndarray = np.interp(np.arange(N_MELS), places, rng.normal(0.0, 0.3, len(places)))
+    gain: np.ndarray = np.interp(np.arange(N_MELS), places, rng.normal(0.0, 0.4, len(places)))
     return gain.astype(np.float32)[:, None]
 
 
@@ -183,6 +185,16 @@ def _shaped(mel: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     smooth = (sums[:, 2 * width :] - sums[:, : -2 * width]) / (2 * width)
     shaped: np.ndarray = mel + np.float32(rng.uniform(-0.6, 0.6)) * (mel - smooth[:, :N_MELS])
     return shaped
+
+
+def _blurred(mel: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Sounds that flow into each other, as in voices that are means of many takes."""
+    columns = mel.transpose(1, 0, 2).reshape(N_MELS, -1)
+    for _ in range(int(rng.integers(1, 3))):
+        share = np.float32(rng.uniform(0.1, 0.33))
+        inner = (1 - 2 * share) * columns[:, 1:-1] + share * (columns[:, :-2] + columns[:, 2:])
+        columns = np.concatenate([columns[:, :1], inner, columns[:, -1:]], axis=1)
+    return columns.reshape(N_MELS, len(mel), -1).transpose(1, 0, 2)
 
 
 def _warped(mel: np.ndarray, factor: float) -> np.ndarray:

