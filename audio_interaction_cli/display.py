@@ -1,8 +1,9 @@
 """The live display on a terminal: joins events, the view and Rich's `Live`. Not how things look."""
 
 import os
+import signal
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from threading import Event as Flag
 from threading import RLock, Thread
@@ -49,6 +50,7 @@ class LiveDisplay:
         self._live: Live | None = None
         self._stop = Flag()
         self._lock = RLock()
+        self._stoppable = ExitStack()
 
     def handle(self, event: Event) -> None:
         if isinstance(event, Summary):
@@ -79,13 +81,21 @@ class LiveDisplay:
 
     def close(self) -> None:
         """Take the region away and give the terminal back. The next event would bring it again."""
+        self._stoppable.close()
+        self._take_away()
+
+    def _open(self) -> None:
+        self._stoppable.enter_context(stoppable(self._take_away, self._draw))
+        self._draw()
+
+    def _take_away(self) -> None:
         if self._live is not None:
             self._stop.set()
             with self._terminal():
                 live, self._live = self._live, None
                 live.stop()
 
-    def _open(self) -> None:
+    def _draw(self) -> None:
         self._live = Live(
             console=self._console,
             get_renderable=lambda: render(self._view, Screen.of(self._console)),
@@ -138,13 +148,35 @@ def reflows() -> bool:
 
 
 @contextmanager
+def stoppable(leave: Callable[[], None], come_back: Callable[[], None]) -> Iterator[None]:
+    """While entered, Ctrl-Z leaves the terminal before it stops the program; what goes on comes back to it."""
+    if not hasattr(signal, "SIGTSTP") or signal.getsignal(signal.SIGTSTP) is signal.SIG_IGN:
+        yield
+        return
+
+    def stop(*_: object) -> None:
+        leave()
+        signal.signal(signal.SIGTSTP, signal.SIG_DFL)
+        os.kill(os.getpid(), signal.SIGTSTP)
+        signal.signal(signal.SIGTSTP, stop)
+        come_back()
+
+    before = signal.signal(signal.SIGTSTP, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTSTP, before)
+
+
+@contextmanager
 def transfer_bar(console: Console) -> Iterator[Callable[[int, int], None]]:
     """A callback (bytes there, bytes in all) that draws a bar with rate and time left on a terminal."""
     if not is_live(console):
         yield lambda _done_bytes, _total_bytes: None
         return
     columns = (BarColumn(bar_width=None), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console, transient=True, redirect_stdout=False, expand=True) as progress:
+    progress = Progress(*columns, console=console, transient=True, redirect_stdout=False, expand=True)
+    with progress, stoppable(progress.stop, progress.start):
         task = progress.add_task("", total=None)
         yield lambda done_bytes, total_bytes: progress.update(task, completed=done_bytes, total=total_bytes)
 
@@ -173,6 +205,7 @@ def load_progress(console: Console, name: str = "checkpoint") -> Iterator[Callab
         progress.start()
 
     try:
-        yield show
+        with stoppable(progress.stop, progress.start):
+            yield show
     finally:
         progress.stop()

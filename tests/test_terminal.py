@@ -146,6 +146,26 @@ def test_keys_are_read_again_after_a_stop() -> None:
 
 
 @pytest.mark.slow
+def test_ctrl_z_gives_the_terminal_to_the_shell_and_fg_takes_it_back() -> None:
+    shell = "import os; os.execvp('bash', ['bash', '--norc', '--noprofile', '-i'])"
+    with closing(Terminal(["-c", shell], PS1="ready> ")) as terminal:
+        assert terminal.shows("ready> ")
+        terminal.type(f"{sys.executable} -m audio_interaction_cli mic --checkpoint demo --from {HELLO}\n")
+        assert terminal.shows("LISTENING")
+        terminal.type("\x1a")
+        assert terminal.shows("Stopped")
+        assert terminal.sent.rindex(SHOW_CURSOR) > terminal.sent.rindex(HIDE_CURSOR)
+        terminal.type("fg\n")
+        assert terminal.shows("Hello! How can I help?")
+        assert terminal.sent.rindex(HIDE_CURSOR) > terminal.sent.index("Stopped")
+        terminal.type("q")
+        assert terminal.shows("SUMMARY")
+        terminal.type("exit\n")
+        assert terminal.ends() == 0
+        assert_restored(terminal)
+
+
+@pytest.mark.slow
 def test_without_colour_and_in_ascii() -> None:
     with mic("--from", HELLO, "--speed", "0", NO_COLOR="1", PYTHONIOENCODING="ascii") as terminal:
         assert terminal.ends() == 0
