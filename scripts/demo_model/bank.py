@@ -20,7 +20,7 @@ from closed_set import INTENT_OF
 SHARES = {
     "espeak": 0.28, "hibari": 0.20, "kokoro": 0.18, "flite": 0.13, "pico": 0.10, "piper": 0.06, "festival": 0.05,
 }  # fmt: skip
-RENDERINGS = {"espeak": 150, "hibari": 80, "flite": 40, "pico": 30, "kokoro": 10, "piper": 11, "festival": 14}
+RENDERINGS = {"espeak": 150, "hibari": 80, "flite": 40, "pico": 30, "kokoro": 5, "piper": 11, "festival": 14}
 PART_UTTERANCES = 1_000
 
 

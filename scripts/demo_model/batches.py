@@ -31,8 +31,7 @@ class LossWeights(NamedTuple):
 
 
 EAGER = LossWeights(silence=0.7, begin=3.0)
-BALANCED = LossWeights(silence=1.0, begin=1.0)
-READY = LossWeights(silence=1.0, begin=2.0)
+BALANCED = LossWeights(silence=1.0, begin=1.2)
 
 
 class Batches:

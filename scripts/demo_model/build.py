@@ -24,7 +24,7 @@ console = Console(stderr=True)
 
 def build(
     workspace: Annotated[Path, typer.Option(help="Where everything is kept that is made on the way.")] = WORKSPACE,
-    minutes: Annotated[float, typer.Option(help="How long the training itself may take.")] = 62.0,
+    minutes: Annotated[float, typer.Option(help="How long the training itself may take.")] = 58.0,
     scenes: Annotated[int, typer.Option(help="How many scenes are trained on.")] = 14_000,
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
     only: Annotated[

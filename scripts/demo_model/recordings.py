@@ -27,7 +27,7 @@ _OTHERS = """
 _RECORDED_OTHERS = frozenset(_OTHERS.split())
 
 # Telephone prompts; and the names of pictures to stamp (the English ones have no language in their name).
-_SPEECH = (("asterisk/sounds/en", "*.wav"), ("tuxpaint/stamps", "*_desc.ogg"))
+_SPEECH = (("asterisk/sounds/en_US_f_Allison", "*.wav"), ("tuxpaint/stamps", "*_desc.ogg"))
 # Prompts with one of these words in their name are no speech, or could be meant for an assistant.
 _UNFIT = """
     silence beep beeperr tone tones 2tone monkeys hello goodbye thank thanks thankyou welcome good morning pause paused

@@ -16,7 +16,7 @@ import torch
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-from batches import BALANCED, EAGER, READY, Batches
+from batches import BALANCED, EAGER, Batches
 from learner import Batch, MixedPrecision, Network
 from vocabulary import open_tokenizer
 
@@ -26,8 +26,7 @@ TOLD_EVERY_STEPS = 50
 TOWER_ALONE = 0.15  # of the time
 HELD = 0.35  # the rate is held until then, and falls to `LAST_RATE` of itself by the end
 LAST_RATE = 0.02
-BALANCED_FROM = 0.55  # before, missing an answer costs more than giving one too many
-READY_FROM = 0.95  # and again, a little, at the end: for unknown voices it is too careful
+BALANCED_FROM = 0.55  # before, missing an answer costs far more than giving one too many
 MUON_RATE, ADAM_RATE = 3e-3, 1.8e-3
 WARM_UP_STEPS = 40
 CLIP = 1.0
@@ -70,7 +69,7 @@ class _Learner:
         tokenizer, scenes = open_tokenizer(folder / "vocabulary"), SCENES_A_BATCH // replicas
         self._speech = Batches(folder / "dense", tokenizer, scenes, seed)(EAGER)
         batches = Batches(folder / "shards", tokenizer, scenes, seed)
-        self._supplies = {0.0: batches(EAGER), BALANCED_FROM: batches(BALANCED), READY_FROM: batches(READY)}
+        self._supplies = {0.0: batches(EAGER), BALANCED_FROM: batches(BALANCED)}
 
     def learn(self, done: float) -> dict[str, float]:
         """Leave gradients in the network; `done` is the share of the time that is over."""
