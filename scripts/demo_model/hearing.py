@@ -54,9 +54,9 @@ class Outcome:
 _setup: dict[str, Any] = {}
 
 
-def set_up(checkpoint: str, workspace: Path, eagerness: float) -> None:
+def set_up(checkpoint: str, bank: Path, eagerness: float) -> None:
     torch.set_num_threads(1)
-    _setup.update(checkpoint=checkpoint, bank=workspace / "bank-held-out", eagerness=eagerness)
+    _setup.update(checkpoint=checkpoint, bank=bank, eagerness=eagerness)
 
 
 @cache

