@@ -3,6 +3,7 @@
 import os
 import shutil
 from collections.abc import Callable
+from itertools import islice
 from pathlib import Path
 from typing import Annotated
 
@@ -16,6 +17,7 @@ import vocabulary
 WORKSPACE = Path("build/demo_model")
 CHECKPOINT = Path("audio_interaction_cli/demo")
 DENSE_SHARDS = 10
+LEANING_BATCHES = 10
 CLIPS = Path("tests/clips")
 VOICES_BYTES = 1_600_000_000
 SEED = 20_250_501
@@ -26,6 +28,7 @@ def build(
     workspace: Annotated[Path, typer.Option(help="Where everything is kept that is made on the way.")] = WORKSPACE,
     minutes: Annotated[float, typer.Option(help="How long the training itself may take.")] = 58.0,
     scenes: Annotated[int, typer.Option(help="How many scenes are trained on.")] = 14_000,
+    lean: Annotated[float, typer.Option(help="Added to the logit of speaking in what is exported.")] = 0.0,
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
     only: Annotated[
         str, typer.Option(help="Stop after this step: voices, scenes, training, export or samples.")
@@ -36,7 +39,7 @@ def build(
         "voices": lambda: _voices(workspace),
         "scenes": lambda: _scenes(workspace, scenes),
         "training": lambda: _train(workspace, minutes, device),
-        "export": lambda: _export(workspace),
+        "export": lambda: _export(workspace, lean),
         "samples": _samples,
     }
     if only not in steps:
@@ -94,11 +97,21 @@ def _train(workspace: Path, minutes: float, device: str) -> None:
     train.train(workspace, minutes, SEED, torch.device(device), console)
 
 
-def _export(workspace: Path) -> None:
+def _export(workspace: Path, lean: float) -> None:
+    import torch
+
+    import batches
     import export
+    import leaning
     import train
 
-    export.export(workspace / train.STATE_FILE, workspace / "vocabulary", CHECKPOINT)
+    weights = torch.load(workspace / train.STATE_FILE, map_location="cpu", weights_only=True)["weights"]
+    if lean:
+        tokenizer = vocabulary.open_tokenizer(workspace / "vocabulary")
+        supply = batches.Batches(workspace / "shards", tokenizer, train.SCENES_A_BATCH, SEED)(batches.BALANCED)
+        weights, uneven = leaning.lean(weights, islice(supply, LEANING_BATCHES), lean)
+        console.print(f"leant by {lean:+.2f}, give or take {uneven:.2f}")
+    export.export(weights, workspace / "vocabulary", CHECKPOINT)
     console.print(f"wrote {CHECKPOINT}")
 
 

@@ -16,9 +16,8 @@ TOWER_FILE = "audiointeraction_ChunkwisedEncoder.safetensors"
 LM_FILE = "model.safetensors"
 
 
-def export(training: Path, vocabulary: Path, out: Path) -> None:
-    """Write `out` from the file of the weights and the folder of the vocabulary; bfloat16 throughout."""
-    weights = torch.load(training, map_location="cpu", weights_only=True)["weights"]
+def export(weights: dict[str, torch.Tensor], vocabulary: Path, out: Path) -> None:
+    """Write `out` from a network's weights and the folder of the vocabulary; bfloat16 throughout."""
     part = {prefix: _part(weights, prefix) for prefix in ("tower.", "lm.")}
     (out / "qwen25OmniConfig").mkdir(parents=True, exist_ok=True)
     for file, tensors in ((TOWER_FILE, part["tower."]), (LM_FILE, part["lm."])):
