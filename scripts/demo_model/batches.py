@@ -32,6 +32,7 @@ class LossWeights(NamedTuple):
 
 EAGER = LossWeights(silence=0.7, begin=3.0)
 BALANCED = LossWeights(silence=1.0, begin=1.2)
+RASH = {"Okay, I will be quiet.": 0.3}  # said wrongly, nothing is answered for minutes: it takes more to say it
 
 
 class Batches:
@@ -120,10 +121,11 @@ class Batches:
             if chunk < old:
                 out.recall(answer, text)
             elif answer:
-                out.say(TOKEN_IDS.text_begin, weights.begin)
-                out.say(getattr(TOKEN_IDS, answer.emotion), weights.emotion)
+                care = RASH.get(answer.text, 1.0)
+                out.say(TOKEN_IDS.text_begin, care * weights.begin)
+                out.say(getattr(TOKEN_IDS, answer.emotion), care * weights.emotion)
                 for place, token in enumerate(text):
-                    out.say(token, weights.opening if place < 2 else weights.text)
+                    out.say(token, care * (weights.opening if place < 2 else weights.text))
                 out.say(TOKEN_IDS.text_end, weights.text)
             else:
                 out.say(TOKEN_IDS.keep_silence, weights.silence)

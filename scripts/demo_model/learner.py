@@ -20,12 +20,12 @@ from vocabulary import PADDED_VOCABULARY, TOKEN_IDS
 
 WINDOW_POSITIONS = 896
 TOWER_CONFIG: dict[str, Any] = {
-    "num_mel_bins": N_MELS, "d_model": 160, "encoder_layers": 4, "encoder_attention_heads": 5,
+    "num_mel_bins": N_MELS, "d_model": 160, "encoder_layers": 6, "encoder_attention_heads": 5,
     "encoder_ffn_dim": 640, "output_dim": 192, "n_window": 20, "activation_function": "gelu",
     "scale_embedding": False, "max_source_positions": 1500, "dropout": 0.0,
 }  # fmt: skip
 LM_CONFIG: dict[str, Any] = {
-    "name": "ai-cli-demo", "n_layer": 5, "n_embd": 192, "n_head": 3, "n_query_groups": 3, "head_size": 64,
+    "name": "ai-cli-demo", "n_layer": 7, "n_embd": 192, "n_head": 3, "n_query_groups": 3, "head_size": 64,
     "intermediate_size": 512, "vocab_size": PADDED_VOCABULARY, "padded_vocab_size": PADDED_VOCABULARY,
     "block_size": WINDOW_POSITIONS, "norm_eps": 1e-6, "rope_base": 1_000_000, "rotary_percentage": 1.0,
     "attn_bias": True, "bias": False, "lm_head_bias": False, "norm_class_name": "RMSNorm",
