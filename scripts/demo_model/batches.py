@@ -11,6 +11,7 @@ from tokenizers import Tokenizer
 import speech
 from audio_interaction_cli.mel import DECADES_KEPT
 from audio_interaction_cli.protocol import BLOCK_POSITIONS, CHUNK_FRAMES, N_MELS
+from closed_set import INTENTS
 from dialogue import Answer
 from learner import WINDOW_POSITIONS, Batch
 from shards import CHUNKS, Shard
@@ -32,7 +33,8 @@ class LossWeights(NamedTuple):
 
 EAGER = LossWeights(silence=0.7, begin=3.0)
 BALANCED = LossWeights(silence=1.0, begin=1.2)
-RASH = {"Okay, I will be quiet.": 0.3}  # said wrongly, nothing is answered for minutes: it takes more to say it
+# Said wrongly, nothing is answered for minutes: so it weighs less, and it takes more to say it.
+RASH = {intent.reply: 0.3 for intent in INTENTS if intent.name == "quiet"}
 
 
 class Batches:
