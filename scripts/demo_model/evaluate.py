@@ -43,7 +43,7 @@ CONTEXT_INTENTS = ("stop_counting", "my_name", "what_was_that", "again", "quiet"
 
 def evaluate(
     checkpoint: Annotated[str, typer.Option(help="Folder or name of the checkpoint.")] = "demo",
-    workspace: Annotated[Path, typer.Option(help="Where the held-out voices are.")] = WORKSPACE,
+    workspace: Annotated[Path, typer.Option(help="Where the voices are.")] = WORKSPACE,
     scale: Annotated[float, typer.Option(help="How much of everything; 1 takes some 15 minutes on two cores.")] = 1.0,
     hour: Annotated[bool, typer.Option(help="Also the one-hour streams.")] = True,
     only: Annotated[str, typer.Option(help="Only the parts of these names, with commas between.")] = "",
