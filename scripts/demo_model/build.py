@@ -27,11 +27,12 @@ console = Console(stderr=True)
 def build(
     workspace: Annotated[Path, typer.Option(help="Where everything is kept that is made on the way.")] = WORKSPACE,
     minutes: Annotated[float, typer.Option(help="How long the training itself may take.")] = 58.0,
+    further: Annotated[float, typer.Option(help="How long to train on after that, at a lower rate.")] = 0.0,
     scenes: Annotated[int, typer.Option(help="How many scenes are trained on.")] = 14_000,
     lean: Annotated[float, typer.Option(help="Added to the logit of speaking in what is exported.")] = 0.0,
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
     only: Annotated[
-        str, typer.Option(help="Stop after this step: voices, scenes, training, export or samples.")
+        str, typer.Option(help="Stop after this step: voices, scenes, training, further, export or samples.")
     ] = "samples",
 ) -> None:
     """Make the demo checkpoint."""
@@ -39,6 +40,7 @@ def build(
         "voices": lambda: _voices(workspace),
         "scenes": lambda: _scenes(workspace, scenes),
         "training": lambda: _train(workspace, minutes, device),
+        "further": lambda: _train(workspace, further, device, further=True),
         "export": lambda: _export(workspace, lean),
         "samples": _samples,
     }
@@ -89,23 +91,23 @@ def _scenes(workspace: Path, scenes: int) -> None:
         )  # fmt: skip
 
 
-def _train(workspace: Path, minutes: float, device: str) -> None:
+def _train(workspace: Path, minutes: float, device: str, *, further: bool = False) -> None:
     import torch
 
     import train
 
-    train.train(workspace, minutes, SEED, torch.device(device), console)
+    course = train.FURTHER if further else train.FROM_NOTHING
+    if minutes:
+        train.train(workspace, course, minutes, SEED, torch.device(device), console)
 
 
 def _export(workspace: Path, lean: float) -> None:
-    import torch
-
     import batches
     import export
     import leaning
     import train
 
-    weights = torch.load(workspace / train.STATE_FILE, map_location="cpu", weights_only=True)["weights"]
+    weights = train.trained(workspace)
     if lean:
         tokenizer = vocabulary.open_tokenizer(workspace / "vocabulary")
         supply = batches.Batches(workspace / "shards", tokenizer, train.SCENES_A_BATCH, SEED)(batches.BALANCED)

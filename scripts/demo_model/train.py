@@ -1,7 +1,8 @@
 """Training, driven by the clock: it fits whatever time it is given, and goes on where it was stopped.
 
 First the tower alone learns to tell phonemes and sounds apart, on speech without pauses, for which the synthesisers
-give the labels; then the language model finds something to read and learns at once.
+give the labels; then the language model finds something to read and learns at once. Weights that are there already can
+be trained further, at a lower rate.
 """
 
 import math
@@ -10,7 +11,7 @@ import time
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from rich.console import Console
@@ -23,25 +24,45 @@ from vocabulary import open_tokenizer
 SCENES_A_BATCH = 8
 SAVED_EVERY_STEPS = 100
 TOLD_EVERY_STEPS = 50
-TOWER_ALONE = 0.15  # of the time
-HELD = 0.35  # the rate is held until then, and falls to `LAST_RATE` of itself by the end
 LAST_RATE = 0.02
-BALANCED_FROM = 0.55  # before, missing an answer costs far more than giving one too many
 MUON_RATE, ADAM_RATE = 3e-3, 1.8e-3
 WARM_UP_STEPS = 40
 CLIP = 1.0
-STATE_FILE = "training.pt"
+KEPT = 0.4  # of the weights that further training began with
 
 
-def train(folder: Path, minutes: float, seed: int, device: torch.device, console: Console) -> Path:
-    """Train on the shards in `folder` with `folder`/vocabulary; the file of the weights."""
+class Course(NamedTuple):
+    """How training goes; places in it are shares of its time."""
+
+    file: str
+    tower_alone: float
+    balanced_from: float
+    """Before, missing an answer costs far more than giving one too many."""
+    falls_from: float
+    first_rate: float
+    """Held until `falls_from`, falling to `LAST_RATE` by the end."""
+
+    def rate(self, done: float) -> float:
+        """The rate of learning after `done` of the time."""
+        falls = max(0.0, done - self.falls_from) / (1.0 - self.falls_from)
+        return max(LAST_RATE, self.first_rate + (LAST_RATE - self.first_rate) * falls)
+
+
+FROM_NOTHING = Course("training.pt", tower_alone=0.15, balanced_from=0.55, falls_from=0.35, first_rate=1.0)
+FURTHER = Course("further.pt", tower_alone=0.0, balanced_from=0.0, falls_from=0.0, first_rate=0.35)
+
+
+def train(folder: Path, course: Course, minutes: float, seed: int, device: torch.device, console: Console) -> None:
+    """Train on the shards in `folder` with `folder`/vocabulary; what comes of it is in `trained`."""
     torch.manual_seed(seed)
     replicas = 1 if device.type == "cuda" else min(SCENES_A_BATCH, torch.get_num_threads())
     if replicas > 1:
         torch.set_num_threads(1)  # a thread for each network instead
-    state = _State(folder / STATE_FILE, device, replicas)
+    state = _State(folder / course.file, device, replicas)
+    if course is FURTHER and not state.steps:
+        state.take(trained(folder))
     learners = [
-        _Learner(folder, network, device, replicas, seed + state.steps + n)
+        _Learner(folder, course, network, device, replicas, seed + state.steps + n)
         for n, network in enumerate(state.precision.networks)
     ]
     columns = (TextColumn("training"), BarColumn(), TextColumn("{task.fields[told]}"), TimeRemainingColumn())
@@ -49,7 +70,7 @@ def train(folder: Path, minutes: float, seed: int, device: torch.device, console
         task = bar.add_task("", total=1.0, told="")
         while (done := state.seconds / (60 * minutes)) < 1:
             began = time.perf_counter()
-            state.update(done, list(threads.map(lambda learner: learner.learn(done), learners)))
+            state.update(course.rate(done), list(threads.map(lambda learner: learner.learn(done), learners)))
             state.seconds += time.perf_counter() - began
             bar.update(task, completed=done, told=f"step {state.steps}")
             if state.steps % TOLD_EVERY_STEPS == 0:
@@ -57,23 +78,38 @@ def train(folder: Path, minutes: float, seed: int, device: torch.device, console
             if state.steps % SAVED_EVERY_STEPS == 0:
                 state.save()
     state.save()
-    return state.file
+
+
+def trained(folder: Path) -> dict[str, torch.Tensor]:
+    """The weights that came of training in `folder`.
+
+    Where it was trained further, the mean with those it began with: the two err differently.
+    """
+    weights, *further = (
+        torch.load(folder / course.file, map_location="cpu", weights_only=True)["weights"]
+        for course in (FROM_NOTHING, FURTHER)
+        if (folder / course.file).exists()
+    )
+    return {name: weight.lerp(further[0][name], 1.0 - KEPT) if further else weight for name, weight in weights.items()}
 
 
 class _Learner:
     """One network and its share of every batch."""
 
-    def __init__(self, folder: Path, network: Network, device: torch.device, replicas: int, seed: int) -> None:
+    def __init__(
+        self, folder: Path, course: Course, network: Network, device: torch.device, replicas: int, seed: int
+    ) -> None:
+        self._course = course
         self._network = network
         self._device = device
         tokenizer, scenes = open_tokenizer(folder / "vocabulary"), SCENES_A_BATCH // replicas
         self._speech = Batches(folder / "dense", tokenizer, scenes, seed)(EAGER)
         batches = Batches(folder / "shards", tokenizer, scenes, seed)
-        self._supplies = {0.0: batches(EAGER), BALANCED_FROM: batches(BALANCED)}
+        self._supplies = {0.0: batches(EAGER), course.balanced_from: batches(BALANCED)}
 
     def learn(self, done: float) -> dict[str, float]:
         """Leave gradients in the network; `done` is the share of the time that is over."""
-        tower_alone = done < TOWER_ALONE
+        tower_alone = done < self._course.tower_alone
         supply = self._supplies[max(start for start in self._supplies if start <= done)]
         batch = next(self._speech if tower_alone else supply)
         batch = Batch(*(tensor.to(self._device) for tensor in batch))
@@ -82,7 +118,7 @@ class _Learner:
             loss, figures = self._network.label_loss(batch)
         else:
             replies, heads, figures = self._network.losses(batch)
-            loss = replies + (0.3 if done < BALANCED_FROM else 0.12) * heads
+            loss = replies + (0.3 if done < self._course.balanced_from else 0.12) * heads
         loss.backward()  # type: ignore[no-untyped-call]
         return figures
 
@@ -99,9 +135,9 @@ class _State:
         if file.exists():
             self._load(torch.load(file, map_location=device, weights_only=True))
 
-    def update(self, done: float, figures: list[dict[str, float]]) -> None:
+    def update(self, rate: float, figures: list[dict[str, float]]) -> None:
         """One step, with the gradients that the networks hold."""
-        rate = min(1.0, (self.steps + 1) / WARM_UP_STEPS) * _rate(done)
+        rate *= min(1.0, (self.steps + 1) / WARM_UP_STEPS)
         for optimiser, most in zip(self.optimisers, (MUON_RATE, ADAM_RATE), strict=True):
             for group in optimiser.param_groups:
                 group["lr"] = most * rate
@@ -129,15 +165,15 @@ class _State:
         }, partial)  # fmt: skip
         partial.replace(self.file)
 
-    def _load(self, saved: dict[str, Any]) -> None:
+    def take(self, weights: dict[str, torch.Tensor]) -> None:
+        """Go on from these."""
         with torch.no_grad():
             for name, master in self.precision.masters.items():
-                master.copy_(saved["weights"][name])
+                master.copy_(weights[name])
         self.precision.put_weights()
+
+    def _load(self, saved: dict[str, Any]) -> None:
+        self.take(saved["weights"])
         for optimiser, state in zip(self.optimisers, saved["optimisers"], strict=True):
             optimiser.load_state_dict(state)
         self.steps, self.seconds = saved["steps"], saved["seconds"]
-
-
-def _rate(done: float) -> float:
-    return 1.0 if done < HELD else max(LAST_RATE, 1.0 - (1.0 - LAST_RATE) * (done - HELD) / (1.0 - HELD))
