@@ -5,10 +5,12 @@ and prose. Sentences and what they are made of are split by a hash: a quarter is
 a word of it may occur in other sentences.
 """
 
+import base64
 import re
 import zlib
 from collections.abc import Callable, Sequence
 from functools import cache
+from importlib.resources import files
 from pydoc_data.topics import topics
 
 import numpy as np
@@ -70,6 +72,8 @@ WORDS = _words("""
     Sarah Linda Michael Anna Kevin Laura Henry Julia barks knocks beeps steps drops rings birthday lottery job
     ghost doctor ambulance song joke capital weather rain snow wind cloud sun moon star
 """)
+MORE_WORDS = 4_000  # for training: no word of a near miss should be what gives it away
+COMMON = 0.3  # of the words are still of the list above
 FILLERS = _words("a an the so very much me some today please is am are do does you i it my to of that there up")
 
 # Sentences that share most of their sound with a phrase of the closed set.
@@ -128,25 +132,44 @@ def _content(text: str) -> tuple[str, ...]:
 
 
 FORMS = tuple(INTENT_OF)
+_ROOTS = tuple({word.lower() for form in FORMS for word in form.split() if len(word) > 3})
 _MEANINGS = frozenset(_content(form) for form in FORMS)
+
+
+@cache
+def _more_words() -> list[str]:
+    """The words most often written in English (and pieces of some), as Whisper's vocabulary has them in that order."""
+    lines = (files("whisper") / "assets" / "gpt2.tiktoken").read_bytes().splitlines()
+    tokens = (base64.b64decode(line.split()[0]) for line in lines)
+    words = (token[1:].decode() for token in tokens if re.fullmatch(rb" [a-z]{4,10}", token))
+    # "Lights" for "light" is no near miss.
+    return _side([word for word in words if not word.startswith(_ROOTS)][:MORE_WORDS], held_out=False)
+
+
+@cache
+def _common_words(held_out: bool) -> list[str]:
+    return _side(WORDS, held_out)
+
+
+def _word(rng: np.random.Generator, held_out: bool) -> str:
+    return _pick(rng, _common_words(held_out) if held_out or rng.random() < COMMON else _more_words())
 
 
 def _automatic_near_miss(rng: np.random.Generator, held_out: bool) -> str:
     """A phrase with one or two words replaced, dropped, or with words added."""
-    others = _side(WORDS, held_out)
     while True:
         words = _pick(rng, FORMS).split()
         match rng.integers(6):
             case 0 | 1 | 2:
                 for place in rng.choice(len(words), min(len(words), int(rng.integers(1, 3))), replace=False):
-                    words[place] = _pick(rng, others)
+                    words[place] = _word(rng, held_out)
             case 3:
-                words = words[: int(rng.integers(1, len(words)))] if len(words) > 1 else [_pick(rng, others)]
+                words = words[: int(rng.integers(1, len(words)))] if len(words) > 1 else [_word(rng, held_out)]
             case 4:
-                words = [*words, *(_pick(rng, others) for _ in range(int(rng.integers(1, 4))))]
+                words = [*words, *(_word(rng, held_out) for _ in range(int(rng.integers(1, 4))))]
             case _:
                 del words[int(rng.integers(len(words)))]
-                words = words or [_pick(rng, others)]
+                words = words or [_word(rng, held_out)]
         text = " ".join(words)
         if _is_held_out(text) == held_out:  # for what is only shortened has no word that tells the sides apart
             return text
@@ -168,7 +191,7 @@ def _buried(rng: np.random.Generator, held_out: bool) -> str:
 
 
 def _salad(rng: np.random.Generator, held_out: bool) -> str:
-    return " ".join(_pick(rng, _side(WORDS, held_out)) for _ in range(int(rng.integers(1, 9))))
+    return " ".join(_word(rng, held_out) for _ in range(int(rng.integers(1, 9))))
 
 
 def _near_miss(rng: np.random.Generator, held_out: bool) -> str:
