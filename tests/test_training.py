@@ -65,6 +65,9 @@ def test_training_goes_on_where_it_stopped_and_further_training_keeps_a_share_of
     assert any(not torch.equal(further[name], began[name]) for name in began)
     for name, weights in mean.items():
         torch.testing.assert_close(weights, KEPT * began[name] + (1 - KEPT) * further[name])
+    with pytest.raises(FileExistsError, match=r"further\.pt began with weights that this would change"):
+        run(folder, FROM_NOTHING, 4 * A_FEW_STEPS)
+    assert all(torch.equal(weights, mean[name]) for name, weights in train.trained(folder).items())
 
 
 @pytest.mark.parametrize("course", [FROM_NOTHING, FURTHER])

@@ -21,6 +21,7 @@ LEANING_BATCHES = 10
 CLIPS = Path("tests/clips")
 VOICES_BYTES = 1_600_000_000
 SEED = 20_250_501
+SEED_FURTHER = SEED + 1_000_000  # the same scenes in another order
 console = Console(stderr=True)
 
 
@@ -96,9 +97,9 @@ def _train(workspace: Path, minutes: float, device: str, *, further: bool = Fals
 
     import train
 
-    course = train.FURTHER if further else train.FROM_NOTHING
+    course, seed = (train.FURTHER, SEED_FURTHER) if further else (train.FROM_NOTHING, SEED)
     if minutes:
-        train.train(workspace, course, minutes, SEED, torch.device(device), console)
+        train.train(workspace, course, minutes, seed, torch.device(device), console)
 
 
 def _export(workspace: Path, lean: float) -> None:

@@ -53,14 +53,20 @@ FURTHER = Course("further.pt", tower_alone=0.0, balanced_from=0.0, falls_from=0.
 
 
 def train(folder: Path, course: Course, minutes: float, seed: int, device: torch.device, console: Console) -> None:
-    """Train on the shards in `folder` with `folder`/vocabulary; what comes of it is in `trained`."""
+    """Train on the shards in `folder` with `folder`/vocabulary; what comes of it is in `trained`.
+
+    FileExistsError where it would change the weights that further training began with.
+    """
     torch.manual_seed(seed)
     replicas = 1 if device.type == "cuda" else min(SCENES_A_BATCH, torch.get_num_threads())
     if replicas > 1:
         torch.set_num_threads(1)  # a thread for each network instead
     state = _State(folder / course.file, device, replicas)
+    further = folder / FURTHER.file
     if course is FURTHER and not state.steps:
         state.take(trained(folder))
+    elif course is not FURTHER and further.exists() and state.seconds < 60 * minutes:
+        raise FileExistsError(f"{further} began with weights that this would change: move it away first")
     learners = [
         _Learner(folder, course, network, device, replicas, seed + state.steps + n)
         for n, network in enumerate(state.precision.networks)
