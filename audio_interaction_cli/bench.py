@@ -18,13 +18,15 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
+from torch import nn
 
 from audio_interaction_cli.conversation import peak_memory_bytes
 from audio_interaction_cli.engine import Engine, empty, preparing
 from audio_interaction_cli.errors import UsageError
-from audio_interaction_cli.linear import Int8Linear, Linear, linear_layers, quantized
+from audio_interaction_cli.linear import Linear, linear_layers
 from audio_interaction_cli.lm import Cache
 from audio_interaction_cli.mel import LiveMel
+from audio_interaction_cli.memory import enough_memory, returning_memory
 from audio_interaction_cli.options import SessionOptions
 from audio_interaction_cli.protocol import (
     CHUNK_COLUMNS,
@@ -37,7 +39,7 @@ from audio_interaction_cli.protocol import (
 from audio_interaction_cli.session import Session
 from audio_interaction_cli.steps import Steps
 from audio_interaction_cli.text import TextTokenizer
-from audio_interaction_cli.weights import allocate, enough_memory, returning_memory, size_bytes
+from audio_interaction_cli.weights import allocate, size_bytes
 
 REPEATS = 7
 OFFLINE_CHUNKS = 64
@@ -189,10 +191,7 @@ def _bare(factor: Linear | torch.Tensor, rows: int, engine: Engine) -> Callable[
     x = torch.randn(rows, width, device=engine.device).to(engine.dtype)
     if isinstance(factor, torch.Tensor):
         return lambda: F.linear(x, factor)
-    if isinstance(factor, Int8Linear):
-        rounded, _ = quantized(x)
-        return lambda: factor.bare_product(rounded)
-    return lambda: factor(x)
+    return (lambda: factor(x)) if isinstance(factor, nn.Linear) else factor.bare(x)
 
 
 @torch.inference_mode()

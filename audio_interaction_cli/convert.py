@@ -68,7 +68,7 @@ def convert(
     tower, lm = without_weights(*fields)
     for module in (tower, lm):
         module.to(DTYPES[dtype])
-        if int8:
+        if int8 or dtype == "bfloat16":  # as they are when a checkpoint is loaded so
             keep_exact(module)
     with _growing(destination) as folder:
         load_weights(

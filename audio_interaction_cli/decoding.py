@@ -18,11 +18,11 @@ import torch
 from audio_interaction_cli.engine import Engine
 from audio_interaction_cli.errors import CheckpointError
 from audio_interaction_cli.lm import Cache
+from audio_interaction_cli.memory import enough_memory
 from audio_interaction_cli.protocol import BLOCK_POSITIONS, CHUNK_FRAMES, CHUNK_POSITIONS
 from audio_interaction_cli.sampling import Sampler, Sampling
 from audio_interaction_cli.steps import Steps
 from audio_interaction_cli.turns import Kind, State
-from audio_interaction_cli.weights import enough_memory
 from audio_interaction_cli.window import Window
 
 AUDITED_STEPS = 32  # how many listening steps are checked for illegal first choices at once

@@ -16,14 +16,17 @@ from audio_interaction_cli.checkpoint import Checkpoint, TensorHeader, headers
 from audio_interaction_cli.errors import CheckpointError, UsageError
 from audio_interaction_cli.linear import (
     expect_int8,
+    gives_float32,
     head_rows,
     keep_exact,
     multiplies_int8,
     prepare_layer,
     weight_bytes,
 )
-from audio_interaction_cli.lm import TENSOR_PREFIXES, LanguageModel, LmConfig
+from audio_interaction_cli.lm import TENSOR_PREFIXES, LanguageModel
+from audio_interaction_cli.memory import enough_memory, returning_memory
 from audio_interaction_cli.protocol import TokenIds
+from audio_interaction_cli.shape import LmConfig
 from audio_interaction_cli.text import TextTokenizer
 from audio_interaction_cli.tower import TRAINING_ONLY, Tower, read_config
 from audio_interaction_cli.turns import Grammar, State
@@ -31,10 +34,8 @@ from audio_interaction_cli.weights import (
     Finished,
     Progress,
     check_headers,
-    enough_memory,
     load_safetensors,
     load_tower,
-    returning_memory,
     size_bytes,
 )
 
@@ -195,7 +196,7 @@ def empty(
     if (stored_int8 or quantize == "int8") and number is torch.float16:
         raise UsageError("int8 does not go with float16", "use --dtype auto")
     tower, lm = tower.to(number), lm.to(number)
-    if stored_int8 or quantize == "int8":
+    if stored_int8 or quantize == "int8" or gives_float32(number, place):
         keep_exact(tower)
         keep_exact(lm)
     if stored_int8:  # after `to`, which would round the scales

@@ -1,21 +1,26 @@
 """Linear layers in the form in which a processor multiplies them fastest. Knows matrices, nothing of models.
 
 On a CPU `prepare_layer` packs the weights into the order in which oneDNN's products read them: the same numbers come
-out, a third sooner. Int8 layers take half the memory of bfloat16 and less time still. All that rests on unpublished
-names of torch is here; where they are missing, layers stay as they are.
+out, a third sooner. Int8 layers take half the memory of bfloat16 and less time still, by our own `kernels` where these
+fit and by oneDNN elsewhere. All that rests on unpublished names of torch is here; where they are missing, layers stay
+as they are.
 
 Int8: a scale for each output channel of the weights and for each row of the input. A row with a few channels a hundred
 times the others would leave 7 bits for the others to share, so inputs and weights are rotated by one orthogonal
 matrix first, which spreads every channel over many and leaves the products as they were.
 """
 
-import math
-from collections.abc import Iterator
-from functools import cache
-from typing import Self
+from collections.abc import Callable, Iterator
+from functools import cached_property
+from typing import TYPE_CHECKING, Self
 
 import torch
 from torch import nn
+
+from audio_interaction_cli.rotation import mixing, rotate
+
+if TYPE_CHECKING:  # their compiler is imported where it is needed: it takes a tenth of a second
+    from audio_interaction_cli.kernels import Matrix
 
 MANY_ROWS = 64  # a hint only: what is packed for one number of rows serves all
 WIDE = 4_096  # channels, beyond which a rotation takes so long that its rounding to bfloat16 is the lesser evil
@@ -42,19 +47,55 @@ def multiplies_int8(device: torch.device) -> bool:
     return bool(able.get("avx512_vnni") or able.get("avx_vnni"))
 
 
+def gives_float32(dtype: torch.dtype, device: torch.device) -> bool:
+    """Whether packed layers of that dtype are best given float32, and give their sums without rounding them."""
+    if dtype is not torch.bfloat16 or not packs(dtype, device):
+        return False
+    from audio_interaction_cli.machine import BFLOAT16, runs
+
+    return runs(BFLOAT16)
+
+
 class PackedLinear(nn.Module):
-    """A linear layer whose weights only oneDNN can read. x [..., in] -> [..., out], as before."""
+    """A linear layer whose weights only its products can read. x [..., in] -> [..., out], in the dtype of x."""
 
     def __init__(self, linear: nn.Linear) -> None:
         super().__init__()
         self.in_features, self.out_features = linear.in_features, linear.out_features
         self.weight_bytes = linear.weight.nbytes
         self.bias = linear.bias
-        self._packed = torch.ops.mkldnn._reorder_linear_weight(linear.weight.detach(), MANY_ROWS)
+        self._dtype = linear.weight.dtype
+        self._panels: torch.Tensor | None = None  # where our own kernels multiply
+        if gives_float32(self._dtype, linear.weight.device):
+            from audio_interaction_cli import kernels
+            from audio_interaction_cli.machine import BFLOAT16
+
+            if kernels.fits(BFLOAT16, self.in_features, self.out_features):
+                self._panels = kernels.panels(linear.weight.detach())
+        if self._panels is None:
+            self._packed = torch.ops.mkldnn._reorder_linear_weight(linear.weight.detach(), MANY_ROWS)
+
+    @cached_property
+    def matrix(self) -> "Matrix | None":
+        """For our own kernels; the bias is there only when all is loaded."""
+        if self._panels is None:
+            return None
+        from audio_interaction_cli.kernels import Matrix
+        from audio_interaction_cli.machine import BFLOAT16
+
+        return Matrix(BFLOAT16, self._panels, _bias(self))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        y: torch.Tensor = torch.ops.mkldnn._linear_pointwise(x, self._packed, self.bias, "none", [], "")
-        return y
+        if self.matrix:
+            return multiply(x, self)[0]
+        bias = None if self.bias is None else self.bias.to(self._dtype)
+        y: torch.Tensor = torch.ops.mkldnn._linear_pointwise(x.to(self._dtype), self._packed, bias, "none", [], "")
+        return y.to(x.dtype)
+
+    def bare(self, x: torch.Tensor) -> Callable[[], object]:
+        """The product alone, of inputs that have been rounded before."""
+        rounded = x.to(self._dtype)
+        return _again(x, self.matrix) if self.matrix else lambda: self(rounded)
 
 
 class Int8Linear(nn.Module):
@@ -74,6 +115,7 @@ class Int8Linear(nn.Module):
         self.weight_scale = nn.Parameter(torch.empty(out_features), requires_grad=False)
         self.bias = bias
         self.weight_bytes = 0
+        self._panels: torch.Tensor | None = None  # where our own kernels multiply
         self._packed: torch.Tensor | None = None
 
     @classmethod
@@ -102,15 +144,39 @@ class Int8Linear(nn.Module):
 
     def pack(self) -> Self:
         """Bring the weights into the order of the products, which nothing else can read."""
-        if self._packed is None:
+        from audio_interaction_cli import kernels
+        from audio_interaction_cli.machine import INT8
+
+        if not self.weight_bytes:
             self.weight_bytes = self.weight.nbytes
-            self._packed = torch.ops.onednn.qlinear_prepack(self.weight.detach(), None)
-            self._zeros = torch.zeros(self.out_features, dtype=torch.int64)
+            if kernels.fits(INT8, self.in_features, self.out_features, mixing(self.in_features)):
+                self._panels = kernels.panels(self.weight.detach())
+            else:
+                self._packed = torch.ops.onednn.qlinear_prepack(self.weight.detach(), None)
+                self._zeros = torch.zeros(self.out_features, dtype=torch.int64)
             del self.weight
         return self
 
+    @cached_property
+    def matrix(self) -> "Matrix | None":
+        """For our own kernels; the bias is there only when all is loaded."""
+        from audio_interaction_cli.kernels import Matrix
+        from audio_interaction_cli.machine import INT8
+
+        if self._panels is None:
+            return None
+        return Matrix(INT8, self._panels, _bias(self), self.weight_scale.detach(), mixing(self.in_features))
+
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.product(*quantized(x)).view(*x.shape[:-1], -1)
+        (y,) = multiply(x, self)
+        return y
+
+    def bare(self, x: torch.Tensor) -> Callable[[], object]:
+        """The product alone, of inputs that have been rounded before."""
+        if self.matrix:
+            return _again(x, self.matrix)
+        rounded, _ = quantized(x)
+        return lambda: self.bare_product(rounded)
 
     def product(self, rounded: torch.Tensor, scale: torch.Tensor) -> torch.Tensor:
         """Of what `quantized` gives: float32 [rows, out]."""
@@ -124,6 +190,19 @@ class Int8Linear(nn.Module):
             "none", [], "",
         )  # fmt: skip
         return y
+
+
+def _bias(layer: PackedLinear | Int8Linear) -> torch.Tensor:
+    """Of our own kernels, which always add one: float32 [out]."""
+    return torch.zeros(layer.out_features) if layer.bias is None else layer.bias.detach().float()
+
+
+def _again(x: torch.Tensor, matrix: "Matrix") -> Callable[[], object]:
+    from audio_interaction_cli.kernels import Products
+
+    products = Products(x.float(), [matrix])
+    products.run()
+    return products.again()
 
 
 Linear = nn.Linear | PackedLinear | Int8Linear
@@ -140,40 +219,18 @@ def quantized(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
 
 def multiply(x: torch.Tensor, *layers: nn.Module) -> list[torch.Tensor]:
     """What each layer makes of x; of layers of one kind, which share what can be done once."""
+    matrices = [m for m in (getattr(layer, "matrix", None) for layer in layers) if m]
+    flat = x.reshape(-1, x.shape[-1])
+    if len(matrices) == len(layers):
+        from audio_interaction_cli.kernels import Products
+
+        products = Products(flat.float().contiguous(), matrices).run()
+        dtype = torch.float32 if isinstance(layers[0], Int8Linear) else x.dtype
+        return [y.view(*x.shape[:-1], -1).to(dtype) for y in products]
     if isinstance(layers[0], Int8Linear):
-        once = quantized(x)
+        once = quantized(flat)
         return [layer.product(*once).view(*x.shape[:-1], -1) for layer in layers]  # type: ignore[operator]
     return [layer(x) for layer in layers]
-
-
-def rotate(x: torch.Tensor, *, back: bool = False) -> torch.Tensor:
-    """x [rows, channels] times an orthogonal matrix, the same for all of one width, or times its inverse.
-
-    The matrix is the Kronecker product of two, near a square of channels each, which mix all channels in two steps.
-    """
-    width = x.shape[-1]
-    inner = math.gcd(width, 2 ** round(math.log2(width) / 2))
-    near, far = _hadamard(inner, x.dtype), _cosines(width // inner, x.dtype)
-    mixed = (far.T if back else far) @ x.view(len(x), -1, inner) @ near  # which is its own inverse
-    return mixed.flatten(-2)
-
-
-@cache
-def _hadamard(size: int, dtype: torch.dtype) -> torch.Tensor:
-    """Sylvester's, normalised: symmetric and orthogonal, all entries of one magnitude. `size` is a power of two."""
-    matrix = torch.ones(1, 1)
-    while len(matrix) < size:
-        matrix = torch.cat([torch.cat([matrix, matrix], 1), torch.cat([matrix, -matrix], 1)])
-    return (matrix / math.sqrt(size)).to(dtype)
-
-
-@cache
-def _cosines(size: int, dtype: torch.dtype) -> torch.Tensor:
-    """The discrete cosine transform, orthogonal, for sizes that are no power of two."""
-    n = torch.arange(size, dtype=torch.float64)
-    matrix = torch.cos(math.pi / size * (n[:, None] * (n + 0.5))) * math.sqrt(2 / size)
-    matrix[0] /= math.sqrt(2)
-    return matrix.to(dtype)
 
 
 def prepare_layer(module: nn.Module, path: str, *, int8: bool = False) -> None:

@@ -4,71 +4,16 @@ Pre-norm, grouped-query attention, SwiGLU, untied head. Parameter names are thos
 weights only; a conversation's state is its `Cache`. Knows positions, nothing of what they stand for.
 """
 
-from collections import defaultdict
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Callable, Sequence
 from itertools import chain, pairwise
-from reprlib import repr as brief  # a value of a damaged file can be of any size
-from typing import Any, NamedTuple, Self
+from typing import NamedTuple, Self
 
 import torch
 import torch.nn.functional as F
 from torch import nn
 
-from audio_interaction_cli.errors import CheckpointError
-from audio_interaction_cli.linear import multiply
-from audio_interaction_cli.protocol import DEFAULT_CONTEXT_POSITIONS
-
-# What LitGPT's configuration could ask for, and the only value that is implemented.
-IMPLEMENTED = {
-    "rotary_percentage": 1.0, "rope_condense_ratio": 1, "rope_adjustments": None, "rope_indices": None,
-    "rope_interleave": False, "rope_local_base_freq": None, "sliding_window_size": None,
-    "attn_bias": True, "add_qkv_bias": True, "bias": False, "lm_head_bias": False,
-    "norm_class_name": "RMSNorm", "norm_qk": False, "norm_1": True, "norm_2": True,
-    "post_attention_norm": False, "post_mlp_norm": False, "shared_attention_norm": False,
-    "parallel_residual": False, "attention_scores_scalar": None, "attention_logit_softcapping": None,
-    "final_logit_softcapping": None, "latent_attention": None, "scale_embeddings": False,
-    "mlp_class_name": "LLaMAMLP", "n_expert": 0, "tie_word_embeddings": False,
-}  # fmt: skip
-# No such model has more; a damaged number must not take minutes to be found out.
-LARGEST = defaultdict(lambda: 10_000_000, n_layer=1_000)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LmConfig:
-    """Shape of the model, by the field names of `model_config.yaml`."""
-
-    n_layer: int
-    n_embd: int
-    n_head: int
-    n_query_groups: int
-    head_size: int
-    intermediate_size: int
-    padded_vocab_size: int
-    block_size: int
-    norm_eps: float
-    rope_base: float
-
-    @classmethod
-    def read(cls, given: Mapping[str, Any]) -> Self:
-        """Take the fields of `model_config.yaml`; CheckpointError for what is missing, odd or unknown here."""
-        for name, value in IMPLEMENTED.items():
-            if given.get(name, value) != value:
-                asked = f"{name}: {brief(given[name])}"
-                raise CheckpointError(f"model_config.yaml asks for {asked}, which is not implemented")
-        values = {"block_size": DEFAULT_CONTEXT_POSITIONS} | {k: v for k, v in given.items() if v is not None}
-        if "head_size" not in values and all(type(values.get(name)) is int for name in ("n_embd", "n_head")):
-            values["head_size"] = values["n_embd"] // (values["n_head"] or 1)
-        for field in fields(cls):
-            value = values.get(field.name)
-            allowed = (int, float) if field.type is float else int
-            if isinstance(value, bool) or not isinstance(value, allowed) or not 0 < value <= LARGEST[field.name]:
-                raise CheckpointError(f"model_config.yaml has {brief(value)} as {field.name}, which makes no sense")
-        config = cls(**{field.name: values[field.name] for field in fields(cls)})
-        if config.n_head % config.n_query_groups or config.head_size % 2:
-            raise CheckpointError("model_config.yaml: n_head, n_query_groups and head_size do not fit together")
-        return config
-
+from audio_interaction_cli.linear import gives_float32, multiply
+from audio_interaction_cli.shape import LmConfig
 
 TENSOR_PREFIXES = ("transformer.", "lm_head.")
 
@@ -141,6 +86,24 @@ class LanguageModel(nn.Module):
         hidden = self._through(x, new, cache.keys[:, :, :end], cache.values[:, :, :end])
         cache.length = end
         return hidden
+
+    def recorded(self, count: int, cache: Cache) -> Callable[[torch.Tensor], torch.Tensor] | None:
+        """`forward` of so many positions over that cache as one call, where a processor can be given all of it."""
+        if not gives_float32(cache.keys.dtype, cache.keys.device):
+            return None
+        from audio_interaction_cli import passes  # its compiler takes a tenth of a second to import
+
+        if not passes.fits(self.transformer.h, cache.keys):
+            return None
+        through = passes.Decoding(self.transformer.h, self.transformer.ln_f, cache.keys, cache.values, count)
+
+        def forward(x: torch.Tensor) -> torch.Tensor:
+            start, end = cache.length, cache.length + count
+            hidden = through(x, start, _Turn.at(self.config, torch.arange(start, end)))
+            cache.length = end
+            return hidden
+
+        return forward
 
     def fixed(self, x: torch.Tensor, position: torch.Tensor, cache: Cache) -> torch.Tensor:
         """The same at a position that only the device knows, int64 [], in shapes that do not depend on it.
@@ -246,23 +209,22 @@ class _NewPositions(NamedTuple):
     @classmethod
     def at(cls, config: LmConfig, start: int, end: int, keys: torch.Tensor) -> Self:
         """Positions `start` to `end`, on the device and in the dtype of the cache's keys."""
-        angles = _angles(config, torch.arange(start, end, device=keys.device))
+        turn = _Turn.at(config, torch.arange(start, end, device=keys.device))
         future = keys.new_full((end - start, end - start), -torch.inf).triu(1)
         rows = config.n_head // config.n_query_groups * (end - start)
         scores, shares = keys.new_empty(2, config.n_query_groups, rows, end)
         last = slice(start - end, None)
-        return cls(_Turn.of(angles.cos(), angles.sin()), last, last, future, scores, shares)
+        return cls(turn, last, last, future, scores, shares)
 
     @classmethod
     def fixed(cls, config: LmConfig, position: torch.Tensor, count: int, keys: torch.Tensor) -> Self:
         """`count` positions from `position` on, an int64 [] on the device, among all that the cache has room for."""
         slots = position + torch.arange(count, device=keys.device)
-        angles = _angles(config, slots)
         room = torch.arange(keys.shape[2], device=keys.device)
         future = keys.new_zeros(count, len(room)).masked_fill_(room > slots[:, None], -torch.inf)
         rows = config.n_head // config.n_query_groups * count
         scores, shares = keys.new_empty(2, config.n_query_groups, rows, len(room))
-        return cls(_Turn.of(angles.cos(), angles.sin()), slots, slice(None), future, scores, shares)
+        return cls(_Turn.at(config, slots), slots, slice(None), future, scores, shares)
 
 
 class _Turn(NamedTuple):
@@ -275,6 +237,12 @@ class _Turn(NamedTuple):
     def of(cls, cos: torch.Tensor, sin: torch.Tensor) -> Self:
         """From those of each pair, float32 [T, size / 2]."""
         return cls(torch.cat([cos, cos], -1), torch.cat([-sin, sin], -1))
+
+    @classmethod
+    def at(cls, config: LmConfig, positions: torch.Tensor) -> Self:
+        """From no position to these, int64 [T]."""
+        angles = _angles(config, positions)
+        return cls.of(angles.cos(), angles.sin())
 
     def rotate(self, x: torch.Tensor) -> torch.Tensor:
         """x [heads, T, size] rotated, computed in float32."""

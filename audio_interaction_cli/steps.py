@@ -1,7 +1,8 @@
-"""Passes through the language model over one cache; on a GPU those of every chunk and token are recorded once.
+"""Passes through the language model over one cache; those of every chunk and token are recorded once.
 
-Launching a layer's kernels one after the other takes a GPU longer than computing them, so the passes that repeat are
-played from a CUDA graph. All others, and all on other devices, are computed as they come.
+Launching a layer's kernels one after the other takes a GPU longer than computing them, and a processor, whose caches
+the weights pass through meanwhile, long enough. So passes are played, from a CUDA graph or from a tape of our own
+(`passes`), and those that repeat are kept. Where there is neither, they are computed as they come.
 """
 
 from collections.abc import Callable
@@ -15,6 +16,7 @@ from audio_interaction_cli.protocol import CHUNK_POSITIONS
 RECORDED = (1, CHUNK_POSITIONS)  # positions of a pass: a token, a chunk
 WARM_UPS = 3  # as CUDA's libraries allocate on first use, which a recording must not
 
+Play = Callable[[torch.Tensor], torch.Tensor]
 Recorder = Callable[[Callable[[], None]], Callable[[], object]]
 """Given work without arguments or results, returns what does it again."""
 
@@ -26,9 +28,13 @@ class Steps:
         self._lm, self._cache = lm, cache
         self._record = record or (recorded if cache.keys.device.type == "cuda" else None)
         self._recorded: dict[int, _Step] = {}
+        self._plays: dict[int, Play] = {}
+        self._playable = self._record is None  # as far as is known
 
     def __call__(self, x: torch.Tensor) -> torch.Tensor:
         count, cache = len(x), self._cache
+        if cache.length + count <= cache.capacity and (play := self._played(count)):
+            return play(x)
         if not self._record or count not in RECORDED or cache.length + count > cache.capacity:
             return self._lm(x, cache)  # type: ignore[no-any-return]
         if count not in self._recorded:
@@ -39,6 +45,16 @@ class Steps:
         step.play()
         cache.length += count
         return step.hidden.clone()
+
+    def _played(self, count: int) -> Play | None:
+        """A pass that the processor is given in one piece."""
+        if not self._playable:
+            return None
+        play = self._plays.get(count) or self._lm.recorded(count, self._cache)
+        if play and count in RECORDED:
+            self._plays[count] = play
+        self._playable = play is not None
+        return play
 
     def _make(self, x: torch.Tensor) -> "_Step":
         given, hidden = x.clone(), torch.empty_like(x)

@@ -6,6 +6,7 @@ are those of the checkpoint. Holds weights only, no state of any stream.
 """
 
 import math
+from collections import defaultdict
 from collections.abc import Mapping
 from functools import cache
 from typing import TYPE_CHECKING, Any
@@ -15,14 +16,17 @@ import torch.nn.functional as F
 from torch import nn
 
 from audio_interaction_cli.errors import CheckpointError
-from audio_interaction_cli.linear import multiply
+from audio_interaction_cli.linear import gives_float32, multiply
 from audio_interaction_cli.protocol import CHUNK_FRAMES, N_MELS
 
 if TYPE_CHECKING:
     from transformers.models.qwen2_5_omni.configuration_qwen2_5_omni import Qwen2_5OmniAudioEncoderConfig
 
+    from audio_interaction_cli.passes import Encoding
+
 NARROWEST = 4  # with less, positions have no periods
 WIDEST, MOST_LAYERS = 1_000_000, 1_000  # no such tower has more; damage must not take minutes to be found out
+MOST_KEPT = 9  # chunks of a pass that is kept: those of many take much memory
 LONGEST_PERIOD = 10_000  # of the sinusoidal positions
 TRAINING_ONLY = ("audio_bos_eos_token.", "positional_embedding.")  # in some files, not used for chunks
 
@@ -60,16 +64,42 @@ class Tower(nn.Module):
         )
         self.ln_post = nn.LayerNorm(width)
         self.proj = nn.Linear(width, config.output_dim)
+        self._recordable: bool | None = None  # as far as is known
+        self._idle: defaultdict[tuple[int, ...], list[Encoding]] = defaultdict(list)  # passes, by what they are given
 
     def forward(self, mel: torch.Tensor) -> torch.Tensor:
         x = F.gelu(self.conv1(mel))
         x = F.gelu(self.conv2(x)).transpose(1, 2)  # [B, 20, width]
         x = x + sinusoids(x.shape[1], x.shape[2], x.device, self.ln_post.weight.dtype)
-        for layer in self.layers:
-            x = layer(x)
+        x = self._through(x)
         x = x.view(len(x), CHUNK_FRAMES, 2, -1).mean(2)
         frames: torch.Tensor = self.proj(self.ln_post(x))
         return frames
+
+    def _through(self, x: torch.Tensor) -> torch.Tensor:
+        """x [B, T, width] through all layers, as one call where a processor can be given all of it."""
+        if self._recordable is None:
+            self._recordable = self._can_be_recorded(x)
+        if not self._recordable:
+            for layer in self.layers:
+                x = layer(x)
+            return x
+        from audio_interaction_cli.passes import Encoding
+
+        idle = self._idle[tuple(x.shape)]
+        through = idle.pop() if idle else Encoding(self.layers, *x.shape[:2])  # nobody else's while it is in use
+        y: torch.Tensor = through(x)
+        if len(x) <= MOST_KEPT:
+            idle.append(through)
+        return y
+
+    def _can_be_recorded(self, x: torch.Tensor) -> bool:
+        if not gives_float32(torch.bfloat16, x.device):
+            return False
+        from audio_interaction_cli import passes  # its compiler takes a tenth of a second to import
+
+        first: Any = self.layers[0]
+        return passes.fits(self.layers, x.new_empty(0, x.shape[-1] // first.self_attn.heads, dtype=torch.bfloat16))
 
 
 class _Layer(nn.Module):

@@ -4,13 +4,10 @@ The module's parameters are the only copy. Files are memory-mapped and unmapped 
 that at most a few mapped tensors are resident beside the parameters, whatever dtype the file has.
 """
 
-import ctypes
 import os
 import pickle
-import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from pathlib import Path
 from warnings import catch_warnings
 
@@ -19,7 +16,7 @@ from safetensors import SafetensorError, safe_open
 from torch import nn
 
 from audio_interaction_cli.checkpoint import TensorHeader, headers
-from audio_interaction_cli.errors import CheckpointError, OutOfMemoryError
+from audio_interaction_cli.errors import CheckpointError
 from audio_interaction_cli.tables import damaged
 
 Progress = Callable[[int, int], None]
@@ -27,7 +24,6 @@ Progress = Callable[[int, int], None]
 Finished = Callable[[str], object]
 """Called with a parameter's name once it is filled; may free it."""
 READ_AHEAD = 8  # parameters
-TRIM_THRESHOLD, MMAP_THRESHOLD = -1, -3  # of malloc.h
 OtherName = Callable[[str], tuple[str, torch.Tensor] | None]
 """A parameter's other name in a file, and the row order that brings it into the module's."""
 
@@ -44,34 +40,6 @@ def allocate(module: nn.Module, name: str, device: torch.device) -> torch.Tensor
     tensor = torch.empty(of_meta.shape, dtype=of_meta.dtype, device=device)
     setattr(owner, leaf, nn.Parameter(tensor, requires_grad=False))
     return tensor
-
-
-@contextmanager
-def returning_memory() -> Iterator[None]:
-    """Whatever large is freed inside goes back to the system at once, where the C library can be told so.
-
-    Else glibc keeps the room of weights that were packed, in pieces: of the full model's up to half as much again.
-    """
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
-    if mallopt:
-        mallopt(MMAP_THRESHOLD, 1 << 20)
-    try:
-        yield
-    finally:
-        if mallopt:  # where glibc's own rule ends: a step's temporaries must not come from the system each time
-            mallopt(MMAP_THRESHOLD, 1 << 25)
-            mallopt(TRIM_THRESHOLD, 1 << 26)
-
-
-@contextmanager
-def enough_memory(needed_bytes: int, device: torch.device) -> Iterator[None]:
-    """Explain, as an OutOfMemoryError, that what is allocated inside does not fit."""
-    try:
-        yield
-    except (MemoryError, RuntimeError) as error:
-        if not OutOfMemoryError.means(error):
-            raise
-        raise OutOfMemoryError(f" on {device}: {needed_bytes / 1e9:.1f} GB are needed") from error
 
 
 def size_bytes(module: nn.Module) -> int:

@@ -19,7 +19,8 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
 from audio_interaction_cli import checkpoint, main
 from audio_interaction_cli.engine import Engine
-from audio_interaction_cli.lm import LanguageModel, LmConfig
+from audio_interaction_cli.lm import LanguageModel
+from audio_interaction_cli.shape import LmConfig
 from audio_interaction_cli.tower import Tower, read_config
 
 GOLDEN = Path(__file__).parent / "golden"

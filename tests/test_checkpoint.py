@@ -18,8 +18,9 @@ from safetensors.torch import load_file, save_file
 from audio_interaction_cli import checkpoint
 from audio_interaction_cli.engine import Engine, choose_dtype
 from audio_interaction_cli.errors import CheckpointError, OutOfMemoryError, UsageError
-from audio_interaction_cli.lm import LmConfig, _rows_from_interleaved
-from audio_interaction_cli.weights import enough_memory
+from audio_interaction_cli.lm import _rows_from_interleaved
+from audio_interaction_cli.memory import enough_memory
+from audio_interaction_cli.shape import LmConfig
 from tests.conftest import GOLDEN
 
 CPU = torch.device("cpu")

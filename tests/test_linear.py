@@ -18,9 +18,9 @@ from audio_interaction_cli.linear import (
     multiply,
     packs,
     prepare_layer,
-    rotate,
     weight_bytes,
 )
+from audio_interaction_cli.rotation import rotate
 
 CPU = torch.device("cpu")
 SHAPES = [(2_560, 2_048), (2_048, 11_008), (5_120, 1_280), (1_280, 5_120), (50, 96)]  # the full model's, and others

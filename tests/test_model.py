@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from torch import nn
 
 from audio_interaction_cli.errors import CheckpointError
-from audio_interaction_cli.lm import Cache, LanguageModel, LmConfig, _NewPositions, _rows_from_interleaved
+from audio_interaction_cli.lm import Cache, LanguageModel, _NewPositions, _rows_from_interleaved
+from audio_interaction_cli.shape import LmConfig
 from audio_interaction_cli.steps import Steps
 from audio_interaction_cli.tower import Tower, read_config
 

@@ -32,7 +32,8 @@ class Shadow:
         self._keep = self._real.keep
         config = self._lm.config
         self._cache = Cache(config, self._real.capacity, self._real.keys.device, self._real.keys.dtype)
-        self._fed = torch.empty(self._real.capacity, config.n_embd, dtype=self._real.keys.dtype)
+        between_layers = self._lm.transformer.ln_f.weight.dtype
+        self._fed = torch.empty(self._real.capacity, config.n_embd, dtype=between_layers)
         decoder._step = self._both  # type: ignore[assignment]
         self._real.keep = self._slide  # type: ignore[method-assign]
 

@@ -15,6 +15,7 @@ from transformers.models.qwen2_5_omni.configuration_qwen2_5_omni import Qwen2_5O
 from audio_interaction_cli import lm as language_model
 from audio_interaction_cli import tower as audio_tower
 from audio_interaction_cli.protocol import CHUNK_FRAMES, N_MELS
+from audio_interaction_cli.shape import LmConfig
 from scenes import LABELS, PHRASES
 from vocabulary import PADDED_VOCABULARY, TOKEN_IDS
 
@@ -66,7 +67,7 @@ class Network(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.tower = audio_tower.Tower(Qwen2_5OmniAudioEncoderConfig(**TOWER_CONFIG))
-        self.lm = language_model.LanguageModel(language_model.LmConfig.read(LM_CONFIG))
+        self.lm = language_model.LanguageModel(LmConfig.read(LM_CONFIG))
         self.labels = nn.Linear(TOWER_CONFIG["d_model"], len(LABELS))
         self.phrases = nn.Linear(LM_CONFIG["n_embd"], 1 + len(PHRASES))
         self.lm.transformer.wte.weight.requires_grad_(True)

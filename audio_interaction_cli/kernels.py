@@ -1,0 +1,235 @@
+"""Products of a few rows with matrices, compiled for this processor. Knows numbers in memory, nothing of layers.
+
+A chunk is 13 rows and a token is one, which libraries made for many rows multiply far more slowly than memory and
+arithmetic allow. Here weights lie in panels of 16 outputs, in the order in which they are read: once, while the sums of
+up to 13 rows stay in registers. The same call first rounds the inputs and lays them out, 32 bits at a time: two
+bfloat16 numbers or four int8. Its threads are those of torch's own OpenMP pool, with which a second pool would fight
+for the cores. The code for a number of rows is compiled at its first use.
+
+Sums are float32 of bfloat16 products, or exact int32. Each row comes out the same whatever rows are beside it.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from functools import cache
+from itertools import accumulate
+from typing import Any, NamedTuple
+
+import torch
+
+from audio_interaction_cli.machine import (
+    F32,
+    FLOATS,
+    I32,
+    I64,
+    INT8,
+    JOB,
+    LANES,
+    LAYER,
+    PTR,
+    REGISTER,
+    Code,
+    Form,
+    Tape,
+    runs,
+)
+from audio_interaction_cli.memory import in_large_pages
+from audio_interaction_cli.rounding import lay_out, round_to_int8
+
+MULTIPLE = 64  # of which inputs and outputs must be
+MOST_SUMS = 26  # registers for them, beside weights and an input
+MOST_ROWS = 13  # at once: two panels keep more bytes on their way than one
+WEIGHT_ZERO = 128  # uint8 weights stand for int8 ones: the processor multiplies unsigned by signed numbers
+
+
+class Matrix(NamedTuple):
+    """Weights in panels, and what belongs to them."""
+
+    form: Form
+    panels: torch.Tensor  # int32 [out / 16, in / unit, 16]
+    bias: torch.Tensor  # float32 [out]
+    scales: torch.Tensor | None = None  # of int8: float32 [out]
+    mixing: torch.Tensor | None = None  # of int8: float32 [far, far], as `round_to_int8` rotates its inputs
+
+    @property
+    def zeros(self) -> torch.Tensor:
+        """float32 [out], onto which sums are added when onto nothing else."""
+        return _zeros(len(self.bias))
+
+
+@cache
+def _zeros(size: int) -> torch.Tensor:
+    return torch.zeros(size)
+
+
+def panels(weight: torch.Tensor) -> torch.Tensor:
+    """Weights [out, in], bfloat16 or int8, as int32 [out / 16, in / unit, 16]: those of 16 outputs side by side."""
+    units = weight.view(torch.int32)
+    side_by_side = units.view(-1, LANES, units.shape[1]).transpose(1, 2)
+    panels = in_large_pages(weight.nbytes).view(torch.int32).view(side_by_side.shape).copy_(side_by_side)
+    if weight.dtype is torch.int8:
+        panels.view(torch.uint8).bitwise_xor_(WEIGHT_ZERO)
+    return panels
+
+
+def fits(form: Form, inputs: int, outputs: int, mixing: torch.Tensor | None = None) -> bool:
+    """Whether such a matrix can be multiplied here."""
+    far = 0 if mixing is None else len(mixing)  # mixed in pairs, over whole registers
+    near = LANES if not far else inputs // far
+    return bool(runs(form) and inputs % MULTIPLE == outputs % MULTIPLE == near % LANES == far % 2 == 0)
+
+
+def shared_rows(rows: int) -> tuple[int, int]:
+    """Blocks of rows whose sums stay in registers, and the rows of each; together some more than asked for."""
+    blocks = -(-rows // MOST_ROWS)
+    return blocks, -(-rows // blocks)
+
+
+def room_for_rows(rows: int, width: int) -> torch.Tensor:
+    """float32 [rows and some more, width]: what is multiplied is written in whole blocks."""
+    return torch.empty(math.prod(shared_rows(rows)), width)
+
+
+def room_for_inputs(form: Form, rows: int, channels: int, threads: int) -> tuple[torch.Tensor, list[int]]:
+    """Room for inputs as they are multiplied, which products may use in turn, and where in it each part begins."""
+    padded = math.prod(shared_rows(rows))
+    sizes = [padded * channels // form.unit * 4, padded * 4, padded * 4]
+    if form is INT8:
+        sizes += [threads * 2 * channels * 4, rows * channels]
+    *starts, size = accumulate((-(-size // MULTIPLE) * MULTIPLE for size in sizes), initial=0)
+    return torch.empty(size, dtype=torch.uint8), starts
+
+
+def multiply(
+    tape: Tape,
+    x: torch.Tensor,
+    rows: int,
+    matrices: Sequence[Matrix],
+    outputs: Sequence[torch.Tensor],
+    *,
+    onto: torch.Tensor | None = None,
+    room: tuple[torch.Tensor, list[int]] | None = None,
+) -> None:
+    """Rows of x, float32 [rows or more, in], times matrices of one form and one width, each into its outputs.
+
+    Outputs are columns of what `room_for_rows` gives; `onto` is added to them, of the same shape. The last step on the
+    tape is the products alone.
+    """
+    form, mixing, channels = matrices[0].form, matrices[0].mixing, x.shape[1]
+    blocks, block_rows = shared_rows(rows)
+    inputs, starts = room or room_for_inputs(form, rows, channels, tape.threads)
+    prepared, row_scales, row_sums, *rotated = (inputs.data_ptr() + start for start in starts)
+    scratch, rounded = rotated or (0, 0)
+    job = [
+        x.data_ptr(), rows, channels, block_rows, 0 if mixing is None else mixing.data_ptr(), scratch, rounded,
+        prepared, row_scales, row_sums, blocks, block_rows * channels // form.unit * 4,
+        len(matrices),
+    ]  # fmt: skip
+    for matrix, y in zip(matrices, outputs, strict=True):
+        scales = 0 if matrix.scales is None else matrix.scales.data_ptr()
+        base, base_row = (matrix.zeros, 0) if onto is None else (onto, 4 * onto.stride(0))
+        job += matrix.panels.data_ptr(), matrix.bias.data_ptr(), scales, base.data_ptr(), base_row
+        job += y.data_ptr(), 4 * y.stride(0), len(matrix.bias)
+    if form is INT8:
+        assert mixing is not None
+        tape.add(round_to_int8(channels // len(mixing)), job)
+    tape.add(lay_out(form), job)
+    tape.add(_multiply(form, block_rows), job, x, matrices, outputs, onto, inputs)
+
+
+class Products:
+    """x, float32 [rows, in], times matrices of one form and one width; `y`, float32 [rows, out] each, after `run`."""
+
+    def __init__(self, x: torch.Tensor, matrices: Sequence[Matrix]) -> None:
+        outputs = [room_for_rows(len(x), len(matrix.bias)) for matrix in matrices]
+        self._tape = Tape()
+        multiply(self._tape, x, len(x), matrices, outputs)
+        self.y = [y[: len(x)] for y in outputs]
+
+    def run(self) -> list[torch.Tensor]:
+        """`y`, computed."""
+        self._tape.player()()
+        return self.y
+
+    def again(self) -> Callable[[], object]:
+        """What computes `y` from inputs that have been rounded before."""
+        return self._tape.player(-1)
+
+
+@cache
+def _multiply(form: Form, block_rows: int) -> str:
+    """Name of (job, thread, threads): its share of the outputs of all layers, blocks of so many rows at a time."""
+    code = Code(f"multiply_{form.unit}_{block_rows}", PTR, I64, I64)
+    argument = code.function.args[0]
+    job = code.fields(JOB, argument)
+    prepared, row_scales, row_sums = code.pointers(job, "prepared", "row_scales", "row_sums")
+    together = max(n for n in (1, 2, 4) if n == 1 or n * block_rows <= MOST_SUMS)  # panels
+    steps = code.udiv(job["channels"], I64(form.unit))
+    panel_bytes = code.mul(steps, I64(REGISTER))
+    rows = I64(block_rows)
+    sums = [(row, panel) for row in range(block_rows) for panel in range(together)]
+
+    def layer(number: Any) -> Sequence[Any]:
+        fields = code.fields(
+            LAYER, code.place(argument, code.add(code.mul(number, I64(8 * len(LAYER))), I64(8 * len(JOB))))
+        )
+        weights, bias, scales, onto, y = code.pointers(fields, "panels", "bias", "scales", "onto", "y")
+        first, last = code.share(code.udiv(fields["outputs"], I64(LANES * together)))
+
+        def group(number: Any) -> Sequence[Any]:
+            firsts = [code.add(code.mul(number, I64(together)), I64(panel)) for panel in range(together)]
+            starts = [code.place(weights, code.mul(panel, panel_bytes)) for panel in firsts]
+
+            def block(number: Any) -> Sequence[Any]:
+                inputs = code.place(prepared, code.mul(number, job["block_bytes"]))
+
+                def unit(number: Any, row: Any) -> Any:
+                    return code.place(inputs, code.add(code.mul(number, rows), row), 4)
+
+                totals = sums_of_products(code, form, starts, unit, steps, [form.sums(None) for _ in sums])
+                for total, (row, panel) in zip(totals, sums, strict=True):
+                    place = code.add(code.mul(number, I64(block_rows)), I64(row))
+                    if form is INT8:
+                        shift = code.mul(code.get(I32, row_sums, place, 4), I32(WEIGHT_ZERO))
+                        total = code.sitofp(code.sub(total, code.spread(shift)), FLOATS)
+                        total = code.fmul(total, code.spread(code.get(F32, row_scales, place, 4)))
+                        total = code.fmul(total, code.get(FLOATS, scales, firsts[panel], REGISTER))
+                    total = code.fadd(total, code.get(FLOATS, bias, firsts[panel], REGISTER))
+                    base = code.place(onto, code.mul(place, fields["onto_row"]))
+                    total = code.fadd(total, code.get(FLOATS, base, firsts[panel], REGISTER))
+                    code.put(total, code.place(y, code.mul(place, fields["y_row"])), firsts[panel], REGISTER)
+                return []
+
+            return code.loop(I64(0), job["blocks"], I64(1), block)
+
+        with code.if_then(code.icmp_unsigned("<", first, last)):
+            code.loop(first, last, I64(1), group)
+        return []
+
+    code.loop(I64(0), job["layers"], I64(1), layer)
+    return code.compiled()
+
+
+def sums_of_products(
+    code: Code, form: Form, panels: Sequence[Any], unit_of: Callable[[Any, Any], Any], steps: Any, sums: Sequence[Any]
+) -> Sequence[Any]:
+    """`sums`, a register for each row and panel, and all products of rows and panels added to them.
+
+    Panels begin at addresses and have so many steps of a register each; `unit_of` is the address of the unit of inputs
+    that a step and a row multiply.
+    """
+
+    def step(number: Any, *so_far: Any) -> Sequence[Any]:
+        read = [code.load(code.place(start, number, REGISTER), typ=form.factors, align=REGISTER) for start in panels]
+        after: list[Any] = []
+        while len(after) < len(so_far):  # one input in a register at a time
+            row = len(after) // len(panels)
+            unit = code.bitcast(code.spread(code.load(unit_of(number, I64(row)), typ=I32, align=4)), form.factors)
+            before = so_far[len(after) : len(after) + len(panels)]
+            after += [
+                code.invoke(form.instruction, form.sums, total, weight, unit)
+                for total, weight in zip(before, read, strict=True)
+            ]
+        return after
+
+    return code.loop(I64(0), steps, I64(1), step, *sums)

@@ -1,0 +1,194 @@
+"""Writes machine code: functions in LLVM's intermediate language, which llvmlite compiles for this processor.
+
+Knows registers and loops, and what array of 64-bit numbers those functions are given: the fields of `JOB`, then those
+of `LAYER` for each matrix. What they compute is in `rounding` and `kernels`.
+"""
+
+import ctypes
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import torch
+from llvmlite import binding, ir
+
+LANES = 16  # 32-bit numbers in a register
+REGISTER = 4 * LANES  # bytes
+
+JOB = (
+    "x", "rows", "channels", "block_rows", "mixing", "scratch", "rounded",  # inputs, and what rotates them
+    "prepared", "row_scales", "row_sums", "blocks", "block_bytes",  # inputs as they are multiplied
+    "layers",
+)  # fmt: skip
+LAYER = ("panels", "bias", "scales", "onto", "onto_row", "y", "y_row", "outputs")  # rows in bytes, from one to the next
+
+I8, I32, I64, F32, PTR = ir.IntType(8), ir.IntType(32), ir.IntType(64), ir.FloatType(), ir.PointerType()
+FLOATS, INTS, VOID = ir.VectorType(F32, LANES), ir.VectorType(I32, LANES), ir.VoidType()
+
+
+class _BFloat(ir.Type):  # type: ignore[misc]
+    def _to_string(self) -> str:
+        return "bfloat"
+
+
+HALVES = ir.VectorType(_BFloat(), LANES)
+
+
+@dataclass(frozen=True, slots=True, eq=False)  # two are the same or are not, which is found out at every call
+class Form:
+    """What is multiplied, and by which instruction."""
+
+    unit: int  # numbers in 32 bits
+    sums: ir.Type
+    factors: ir.Type
+    instruction: str
+    capability: str  # of the processor, as torch names it
+
+
+BFLOAT16 = Form(2, FLOATS, ir.VectorType(_BFloat(), 2 * LANES), "llvm.x86.avx512bf16.dpbf16ps.512", "avx512_bf16")
+INT8 = Form(4, INTS, ir.VectorType(I8, 4 * LANES), "llvm.x86.avx512.vpdpbusd.512", "avx512_vnni")
+
+
+@cache
+def runs(form: Form) -> bool:
+    """Whether this processor has the instruction, and torch an OpenMP pool that can be shared."""
+    able: dict[str, object] = getattr(torch.cpu, "get_capabilities", dict)()
+    return sys.platform == "linux" and bool(able.get(form.capability)) and hasattr(ctypes.CDLL(None), "GOMP_parallel")
+
+
+class Code(ir.IRBuilder):  # type: ignore[misc]
+    """A function being written."""
+
+    def __init__(self, name: str, *arguments: ir.Type, module: ir.Module | None = None) -> None:
+        made = ir.Function(module or ir.Module(), ir.FunctionType(VOID, arguments), name)
+        super().__init__(made.append_basic_block())
+
+    def loop(
+        self, start: Any, stop: Any, step: Any, body: Callable[..., Sequence[Any]], *carried: Any
+    ) -> Sequence[Any]:
+        """`body` with each number and what it gave for the number before, at first `carried`; at least once."""
+        before, inside, after = self.block, self.append_basic_block(), self.append_basic_block()
+        self.branch(inside)
+        self.position_at_end(inside)
+        number, *values = phis = [self.phi(value.type) for value in (start, *carried)]
+        given = body(number, *values)
+        following = self.add(number, step)
+        for phi, first, later in zip(phis, (start, *carried), (following, *given), strict=True):
+            phi.add_incoming(first, before)
+            phi.add_incoming(later, self.block)
+        self.cbranch(self.icmp_unsigned("<", following, stop), inside, after)
+        self.position_at_end(after)
+        return given
+
+    def invoke(self, name: str, result: ir.Type, *arguments: Any) -> Any:
+        """A function from elsewhere, or one of LLVM's own."""
+        kind = ir.FunctionType(result, [argument.type for argument in arguments])
+        return self.call(self.module.globals.get(name) or ir.Function(self.module, kind, name), arguments)
+
+    def place(self, base: Any, index: Any, size: int = 1) -> Any:
+        """The address of a thing of so many bytes."""
+        return self.gep(base, [self.mul(index, I64(size)) if size > 1 else index], source_etype=I8)
+
+    def fields(self, names: Sequence[str], of: Any) -> dict[str, Any]:
+        """Numbers of a job or a layer."""
+        return {name: self.load(self.place(of, I64(8 * i)), typ=I64) for i, name in enumerate(names)}
+
+    def spread(self, value: Any) -> Any:
+        """One number in all lanes."""
+        kind = ir.VectorType(value.type, LANES)
+        return self.shuffle_vector(
+            self.insert_element(kind(ir.Undefined), value, I32(0)), kind(ir.Undefined), INTS(None)
+        )
+
+    def get(self, kind: ir.Type, base: Any, index: Any, size: int) -> Any:
+        return self.load(self.place(base, index, size), typ=kind, align=4)
+
+    def put(self, value: Any, base: Any, index: Any, size: int) -> None:
+        self.store(value, self.place(base, index, size), align=4)
+
+    def pointers(self, fields: dict[str, Any], *names: str) -> list[Any]:
+        return [self.inttoptr(fields[name], PTR) for name in names]
+
+    def shared(self, todo: Any, work: Callable[[Any], Sequence[Any]]) -> None:
+        """A thread's share of so many tasks, in a function of (anything, thread, threads): every so manieth."""
+        _, thread, threads = self.function.args
+        with self.if_then(self.icmp_unsigned("<", thread, todo)):
+            self.loop(thread, todo, threads, work)
+
+    def share(self, todo: Any) -> tuple[Any, Any]:
+        """The same, side by side: the first and what is behind the last, which may be none."""
+        _, thread, threads = self.function.args
+        first, last = (self.udiv(self.mul(todo, t), threads) for t in (thread, self.add(thread, I64(1))))
+        return first, last
+
+    def compiled(self) -> str:
+        """Its name, by which other code can call it from now on."""
+        self.ret_void()
+        _engine().add_module(binding.parse_assembly(str(self.module)))
+        _engine().finalize_object()
+        return str(self.function.name)
+
+
+class Tape:
+    """Compiled functions of (arguments, thread, threads), each begun when all threads have ended the one before.
+
+    The threads are those of torch's own OpenMP pool, with which a second pool would fight for the cores.
+    """
+
+    def __init__(self) -> None:
+        self.threads = torch.get_num_threads()
+        self._steps: list[int] = []
+        self._kept: list[object] = []
+
+    def add(self, name: str, arguments: Sequence[int], *kept: object) -> None:
+        """A function with what it is given, and what must live as long as its addresses."""
+        given = (ctypes.c_int64 * len(arguments))(*arguments)
+        self._kept += given, kept
+        self._steps += _address(name), ctypes.addressof(given)
+
+    def player(self, first: int = 0) -> Callable[[], object]:
+        """What computes all steps from that one on; a negative number counts from the end."""
+        steps = self._steps[2 * first :]
+        given = (ctypes.c_int64 * (1 + len(steps)))(len(steps) // 2, *steps)
+        self._kept.append(given)
+        play, address = _play(), ctypes.addressof(given)
+        return lambda: play(address, self.threads)  # which keeps all that the tape keeps
+
+
+@cache
+def _address(name: str) -> int:
+    found: int = _engine().get_function_address(name)
+    return found
+
+
+@cache
+def _play() -> Callable[[int, int], None]:
+    """(address of steps, threads): done when it returns."""
+    work = Code("work", PTR)
+    (tape,) = work.function.args
+    thread, threads = (work.zext(work.invoke(f"omp_get_{what}", I32), I64) for what in ("thread_num", "num_threads"))
+    kind = ir.FunctionType(VOID, [PTR, I64, I64])
+
+    def step(number: Any) -> Sequence[Any]:
+        fields = work.fields(("function", "arguments"), work.place(tape, work.add(work.mul(number, I64(2)), I64(1)), 8))
+        function = work.inttoptr(fields["function"], kind.as_pointer())
+        work.call(function, [*work.pointers(fields, "arguments"), thread, threads])
+        work.invoke("GOMP_barrier", VOID)
+        return []
+
+    work.loop(I64(0), work.fields(("steps",), tape)["steps"], I64(1), step)
+    work.ret_void()
+    begin = Code("play", PTR, I32, module=work.module)
+    begin.invoke("GOMP_parallel", VOID, work.function, *begin.function.args, I32(0))
+    return ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int)(_address(begin.compiled()))
+
+
+@cache
+def _engine() -> binding.ExecutionEngine:
+    binding.initialize_native_target()
+    binding.initialize_native_asmprinter()
+    cpu, features = binding.get_host_cpu_name(), binding.get_host_cpu_features().flatten()
+    machine = binding.Target.from_default_triple().create_target_machine(cpu=cpu, features=features, opt=2)
+    return binding.create_mcjit_compiler(binding.parse_assembly(""), machine, use_lmm=True)
