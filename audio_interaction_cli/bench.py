@@ -188,10 +188,10 @@ def _multiplying(engine: Engine, rows: int, *, head: bool) -> Callable[[], None]
 def _bare(factor: Linear | torch.Tensor, rows: int, engine: Engine) -> Callable[[], object]:
     """The product with so many rows of its own, and nothing else."""
     width = factor.shape[1] if isinstance(factor, torch.Tensor) else factor.in_features
-    x = torch.randn(rows, width, device=engine.device).to(engine.dtype)
+    x = torch.randn(rows, width, device=engine.device)
     if isinstance(factor, torch.Tensor):
-        return lambda: F.linear(x, factor)
-    return (lambda: factor(x)) if isinstance(factor, nn.Linear) else factor.bare(x)
+        return partial(F.linear, x.to(factor.dtype), factor)
+    return partial(factor, x.to(factor.weight.dtype)) if isinstance(factor, nn.Linear) else factor.bare(x)
 
 
 @torch.inference_mode()

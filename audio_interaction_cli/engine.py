@@ -19,6 +19,7 @@ from audio_interaction_cli.linear import (
     gives_float32,
     head_rows,
     keep_exact,
+    multiplies_bfloat16,
     multiplies_int8,
     prepare_layer,
     weight_bytes,
@@ -188,7 +189,7 @@ def empty(
         raise UsageError(f"unknown quantization {quantize}", "use none or int8")
     if (stored_int8 or quantize == "int8") and not multiplies_int8(place):
         raise UsageError(
-            f"int8 is not available on {place}: it needs an x86 processor with VNNI",
+            f"int8 is not available on {place}: it needs an x86 processor with AVX2 and Linux, or with VNNI",
             "use an unquantized checkpoint and --quantize none",
         )
     tower, lm = without_weights(tower_fields, lm_fields)
@@ -235,7 +236,7 @@ def preparing(module: nn.Module, *, int8: bool, head: bool = False) -> Callable[
     is slow.
     """
     large = weight_bytes(module) > SMALL_PARAMETERS * torch.float32.itemsize
-    worth_it = int8 or large or next(module.parameters()).dtype is torch.bfloat16
+    worth_it = int8 or large or any(parameter.dtype is torch.bfloat16 for parameter in module.parameters())
 
     def prepare(name: str) -> None:
         path, _, kind = name.rpartition(".")
@@ -269,9 +270,8 @@ def choose_dtype(name: str, device: torch.device, parameters: int) -> torch.dtyp
             raise UsageError(f"unknown dtype {name}", f"use auto, {', '.join(DTYPES)}")
         return DTYPES[name]
     if device.type == "cpu":
-        with_mkldnn = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
-        fast = with_mkldnn and torch.ops.mkldnn._is_mkldnn_bf16_supported()
-        return torch.bfloat16 if fast and parameters > SMALL_PARAMETERS else torch.float32
+        large = parameters > SMALL_PARAMETERS
+        return torch.bfloat16 if large and multiplies_bfloat16(device) else torch.float32
     if device.type == "cuda" and torch.version.cuda and torch.cuda.get_device_capability(device) < (8, 0):
         return torch.float16  # older than Ampere, which only emulates bfloat16
     return torch.bfloat16

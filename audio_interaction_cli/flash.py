@@ -1,9 +1,9 @@
 """Attention of new positions over a cache, in bfloat16: code that `machine` compiles. Knows numbers in memory only.
 
-All heads of a group share its keys, so they are rows of one product with them. A thread takes keys and values 64
+All heads of a group share its keys, so they are rows of one product with them. A thread takes keys and values some
 positions at a time, brings them into panels once for all its rows, and keeps for each row the largest score so far, the
 sum of the shares and the values weighed by them (Milakov and Gimelshein's online softmax, as in FlashAttention). Scores
-and sums are float32; queries, keys, shares and values are rounded to bfloat16.
+and sums are float32, keys and values bfloat16; queries and shares are what `forms` multiplies bfloat16 by.
 """
 
 import ctypes
@@ -15,22 +15,21 @@ from typing import Any
 import torch
 from llvmlite import ir
 
+from audio_interaction_cli.forms import HALF_BITS, HALVES, Form, form
 from audio_interaction_cli.heads import fields_of, put_halves, remember, rotated
-from audio_interaction_cli.kernels import shared_rows, sums_of_products
-from audio_interaction_cli.machine import BFLOAT16, F32, FLOATS, I8, I32, I64, LANES, PTR, REGISTER, Code, Tape, runs
+from audio_interaction_cli.kernels import PANELS, shared_rows, sums_of_products
+from audio_interaction_cli.machine import F32, FLOATS, I8, I32, I64, INTS, LANES, PTR, REGISTER, Code, Tape
+from audio_interaction_cli.memory import POSITIONS_TOGETHER, room_for_positions
 from audio_interaction_cli.pointwise import constant, power_of_two
+from audio_interaction_cli.rounding import WORD
 
-TOGETHER = 64  # positions, of which as many are looked at as
-MOST_TOGETHER = 128  # whose keys and values stay in the second cache
-PANELS = 2  # whose sums stay in registers
+SIZES = 32  # of heads, whose multiples can be looked at
 HIDDEN = -1e30  # a score that is not seen
-I16 = ir.IntType(16)
 
 
 def fits(keys: torch.Tensor) -> bool:
     """Whether `attend` can: keys, bfloat16 [..., size], on a processor that multiplies them."""
-    cpu = keys.device.type == "cpu" and keys.dtype is torch.bfloat16
-    return cpu and keys.shape[-1] % (PANELS * LANES) == 0 and runs(BFLOAT16)
+    return form(keys.dtype) is not None and keys.device.type == "cpu" and keys.shape[-1] % SIZES == 0
 
 
 def attend(
@@ -50,30 +49,31 @@ def attend(
     x, float32 [count or more, (heads + 2 * groups) * size], is their queries, keys and values side by side. Queries
     and keys are rotated by `turn`, cosine and sine, float32 [count, size], the sine negative in the first half; new
     keys and values are written into `keys` and `values`, bfloat16 [groups, positions, size], of which keys have their
-    positions side by side. y is float32 [count or more, heads * size].
+    positions side by side; behind each there is `room_for_positions`. y is float32 [count or more, heads * size].
     """
+    form_ = form(keys.dtype)
+    assert form_
     groups, size = keys.shape[0], keys.shape[2]
     heads = y.shape[1] // size
     rows = heads // groups * count
     blocks, block_rows = shared_rows(rows)
-    together = min(MOST_TOGETHER, -(-keys.shape[1] // TOGETHER) * TOGETHER)
+    together = min(POSITIONS_TOGETHER, room_for_positions(keys.shape[1]))
     padded = groups * blocks * block_rows
-    queries = torch.empty(padded, size, dtype=torch.bfloat16)
-    room = [queries, *(torch.empty(padded, width) for width in (LANES, LANES, size))]
+    room = [torch.empty(padded, width) for width in (size // form_.inputs, LANES, LANES, size)]
     arguments = [
         x.data_ptr(), *(angles.data_ptr() for angles in turn), keys.data_ptr(), values.data_ptr(), y.data_ptr(),
         ctypes.addressof(start), count, heads, groups, 4 * x.stride(0), 2 * keys.stride(0), 2 * keys.stride(2),
         2 * values.stride(0), 2 * values.stride(1), causal, rows, blocks, *(part.data_ptr() for part in room),
     ]  # fmt: skip
     tape.add(remember(size), arguments)
-    tape.add(_see(size, block_rows, together), arguments, x, turn, keys, values, start, y, room)
+    tape.add(_see(form_, size, block_rows, together), arguments, x, turn, keys, values, start, y, room)
 
 
 @cache
-def _see(size: int, block_rows: int, together: int) -> str:
+def _see(form: Form, size: int, block_rows: int, together: int) -> str:
     """Name of (arguments, thread, threads): its share of the rows of each group, or of the groups."""
     code = Code(f"see_{size}_{block_rows}_{together}", PTR, I64, I64)
-    see = _See(code, size, block_rows, together)
+    see = _See(code, form, size, block_rows, together)
     groups, blocks, threads = see.fields["groups"], see.fields["blocks"], code.function.args[2]
     parts = code.udiv(code.add(threads, code.sub(groups, I64(1))), groups)  # of a group, when threads are more
 
@@ -93,18 +93,24 @@ def _see(size: int, block_rows: int, together: int) -> str:
 class _See:
     """Writes the parts of `_see`; a block is so many rows, of which a group has the same number of blocks."""
 
-    def __init__(self, code: Code, size: int, block_rows: int, together: int) -> None:
-        self.code, self.fields, self.size, self.block_rows, self.together = (
-            code,
-            fields_of(code),
-            size,
-            block_rows,
-            together,
-        )
+    def __init__(self, code: Code, form: Form, size: int, block_rows: int, together: int) -> None:
+        self.code, self.form, self.fields = code, form, fields_of(code)
+        self.size, self.block_rows, self.together = size, block_rows, together
         self.end = code.add(self.fields["start"], self.fields["count"])
-        halves = (together * size, together * size, block_rows * together)
-        self.of_keys, self.of_values, self.shares = (self._on_stack(2 * n) for n in halves)
+        self.of_keys, self.of_values = (self._on_stack(2 * together * size) for _ in range(2))
+        self.shares = self._on_stack(block_rows * self._row_bytes(together))
         self.scores, self.factors = (self._on_stack(4 * n) for n in (block_rows * together, block_rows * LANES))
+
+    def _row_bytes(self, width: int) -> int:
+        """Of so many numbers that are multiplied by keys or values."""
+        return width // self.form.inputs * WORD
+
+    def _put(self, value: Any, row: Any, part: int) -> None:
+        """A register of such numbers."""
+        if self.form.inputs == 1:
+            self.code.put(value, row, I64(part), REGISTER)
+        else:
+            put_halves(self.code, value, row, part)
 
     def _on_stack(self, size: int) -> Any:
         room = self.code.alloca(ir.ArrayType(I8, size))
@@ -116,7 +122,7 @@ class _See:
         code = self.code
         number = code.add(code.mul(group, self.fields["blocks"]), block)
         rooms = code.pointers(self.fields, "queries", "largest", "shares", "sums")
-        sizes = (2 * self.size, REGISTER, REGISTER, 4 * self.size)
+        sizes = (self._row_bytes(self.size), REGISTER, REGISTER, 4 * self.size)
         return [code.place(room, number, self.block_rows * size) for room, size in zip(rooms, sizes, strict=True)]
 
     def _row(self, group: Any, block: Any, row: Any) -> tuple[Any, Any]:
@@ -135,9 +141,10 @@ class _See:
         def row(number: Any) -> Sequence[Any]:
             head, count = self._row(group, block, number)
             scale = constant(code, size**-0.5 / math.log(2))
-            row_of_queries, row_of_sums = code.place(queries, number, 2 * size), code.place(sums, number, 4 * size)
+            row_of_queries = code.place(queries, number, self._row_bytes(size))
+            row_of_sums = code.place(sums, number, 4 * size)
             for part, turned in enumerate(rotated(code, self.fields, size, head, count)):
-                put_halves(code, code.fmul(turned, scale), row_of_queries, part)
+                self._put(code.fmul(turned, scale), row_of_queries, part)
                 code.put(FLOATS(None), row_of_sums, I64(part), REGISTER)
             code.put(constant(code, HIDDEN), largest, number, REGISTER)
             code.put(FLOATS(None), shares, number, REGISTER)
@@ -153,58 +160,51 @@ class _See:
         values = code.place(values, code.mul(group, fields["value_group"]))
         values = code.place(values, code.mul(position, fields["value_position"]))
         left = code.sub(self.end, position)
-        lanes = code.insert_element(_wide(I32)(ir.Undefined), code.trunc(left, I32), I32(0))
-        lanes = code.shuffle_vector(lanes, _wide(I32)(ir.Undefined), _wide(I32)(None))
+        end = code.spread(code.trunc(left, I32))
 
         def pair_of_channels(pair: Any) -> Sequence[Any]:
             numbers = [code.add(code.mul(pair, I64(2)), I64(n)) for n in range(2)]
             rows = [code.place(keys, code.mul(number, fields["key_channel"])) for number in numbers]
-            for half in range(self.together // (2 * LANES)):
-                places = ir.Constant(_wide(I32), [half * 2 * LANES + lane for lane in range(2 * LANES)])
-                loaded = [self._load(row, half, code.icmp_signed("<", places, lanes)) for row in rows]
-                self._interleave(loaded, self.of_keys, pair, 2 * half, self.size // 2)
+            for part in range(self.together // LANES):
+                places = ir.Constant(INTS, [part * LANES + lane for lane in range(LANES)])
+                seen = code.icmp_signed("<", places, end)
+                self._interleave([self._load(row, part, seen) for row in rows], self.of_keys, pair, part, self.size)
             return []
 
         def pair_of_positions(pair: Any) -> Sequence[Any]:
             numbers = [code.add(code.mul(pair, I64(2)), I64(n)) for n in range(2)]
             rows = [code.place(values, code.mul(number, fields["value_position"])) for number in numbers]
-            seen = [code.icmp_unsigned("<", number, left) for number in numbers]
-            every, none = (ir.Constant(_wide(ir.IntType(1)), [bit] * 2 * LANES) for bit in (1, 0))
-            for half in range(self.size // (2 * LANES)):
-                loaded = [
-                    self._load(row, half, code.select(is_seen, every, none))
-                    for row, is_seen in zip(rows, seen, strict=True)
-                ]
-                self._interleave(loaded, self.of_values, pair, 2 * half, self.together // 2)
+            seen = [code.icmp_signed("<", code.spread(code.trunc(number, I32)), end) for number in numbers]
+            for part in range(self.size // LANES):
+                loaded = [self._load(row, part, is_seen) for row, is_seen in zip(rows, seen, strict=True)]
+                self._interleave(loaded, self.of_values, pair, part, self.together)
             return []
 
         code.loop(I64(0), I64(self.size // 2), I64(1), pair_of_channels)
         code.loop(I64(0), I64(self.together // 2), I64(1), pair_of_positions)
         return code.loop(first, last, I64(1), lambda block: self._weigh(group, block, position))
 
-    def _load(self, row: Any, half: int, seen: Any) -> Any:
-        """32 numbers of 16 bits; zeros where nothing is to be seen."""
-        place, none = self.code.place(row, I64(half), REGISTER), _wide(I16)(None)
-        return self.code.invoke("llvm.masked.load.v32i16.p0", _wide(I16), place, I32(2), seen, none)
+    def _load(self, row: Any, part: int, seen: Any) -> Any:
+        """A register's lanes of bfloat16 in 32 bits; zeros where nothing is to be seen."""
+        halves = self.code.load(self.code.place(row, I64(part), REGISTER // 2), typ=HALVES, align=2)
+        return self.code.select(seen, self.code.zext(halves, INTS), INTS(None))
 
-    def _interleave(self, rows: list[Any], target: Any, pair: Any, panel: int, steps: int) -> None:
-        """Pair by pair into that panel, of so many steps, and the next."""
-        code = self.code
-        for n in range(2):
-            order = [index for lane in range(n * LANES, (n + 1) * LANES) for index in (lane, lane + 2 * LANES)]
-            both = code.shuffle_vector(*rows, ir.Constant(_wide(I32), order))
-            code.put(both, target, code.add(pair, I64((panel + n) * steps)), REGISTER)
+    def _interleave(self, rows: list[Any], target: Any, pair: Any, panel: int, width: int) -> None:
+        """Two rows, pair by pair, into that panel of so many rows."""
+        lower, upper = rows
+        both = self.code.or_(lower, self.code.shl(upper, self.code.spread(I32(HALF_BITS))))
+        self.code.put(both, target, self.code.add(pair, I64(panel * width // 2)), REGISTER)
 
     def _sums(self, rows: Any, width: int, panels: Any, first: int, before: list[Any]) -> Sequence[Any]:
-        """Of rows of so many bfloat16 numbers with two panels, onto those before."""
-        code, steps = self.code, width // 2
-        starts = [code.place(panels, I64((first + n) * steps), REGISTER) for n in range(PANELS)]
+        """Of rows of so many numbers with as many panels as fit, onto those before."""
+        code = self.code
+        starts = [code.place(panels, I64((first + n) * width // 2), REGISTER) for n in range(PANELS)]
         return sums_of_products(
             code,
-            BFLOAT16,
+            self.form,
             starts,
-            lambda unit, row: code.place(code.place(rows, row, 2 * width), unit, 4),
-            I64(steps),
+            lambda word, row: code.place(code.place(rows, row, self._row_bytes(width)), word, WORD),
+            I64(width // 2),
             before,
         )
 
@@ -244,14 +244,14 @@ class _See:
             places = ir.Constant(ir.VectorType(I32, LANES), [part * LANES + lane for lane in range(LANES)])
             score, visible = code.get(FLOATS, of_row, I64(part), REGISTER), code.icmp_signed("<=", places, seen)
             scores.append(code.select(visible, score, constant(code, HIDDEN)))
-            most = code.invoke("llvm.maxnum.v16f32", FLOATS, most, scores[-1])
-        most = code.spread(code.invoke("llvm.vector.reduce.fmax.v16f32", F32, most))
+            most = code.vector("maxnum", most, scores[-1])
+        most = code.spread(code.across("fmax", most))
         factor = power_of_two(code, code.fsub(before, most))
         total = code.fmul(code.get(FLOATS, shares, row, REGISTER), factor)
         for part, score in enumerate(scores):
             share = power_of_two(code, code.fsub(score, most))
             total = code.fadd(total, share)
-            put_halves(code, share, code.place(self.shares, row, 2 * self.together), part)
+            self._put(share, code.place(self.shares, row, self._row_bytes(self.together)), part)
         for value, room in ((most, largest), (factor, self.factors), (total, shares)):
             code.put(value, room, row, REGISTER)
         return []
@@ -266,7 +266,7 @@ class _See:
             head, count = self._row(group, block, number)
             target = code.place(y, code.add(code.mul(count, fields["heads"]), head), 4 * size)
             total = code.get(FLOATS, shares, number, REGISTER)
-            total = code.spread(code.invoke("llvm.vector.reduce.fadd.v16f32", F32, F32(0.0), total))
+            total = code.spread(code.across("fadd", F32(0.0), total))
             for part in range(size // LANES):
                 seen = code.get(FLOATS, code.place(sums, number, 4 * size), I64(part), REGISTER)
                 code.put(code.fdiv(seen, total), target, I64(part), REGISTER)
@@ -274,7 +274,3 @@ class _See:
 
         return code.loop(I64(0), I64(self.block_rows), I64(1), row)
 
-
-def _wide(kind: ir.Type) -> ir.Type:
-    """A register of 16-bit numbers, or what belongs to each of them."""
-    return ir.VectorType(kind, 2 * LANES)

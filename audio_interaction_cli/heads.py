@@ -7,10 +7,8 @@ from collections.abc import Sequence
 from functools import cache
 from typing import Any
 
-from llvmlite import ir
-
-from audio_interaction_cli.machine import FLOATS, HALVES, I32, I64, LANES, PTR, REGISTER, Code
-from audio_interaction_cli.pointwise import fma
+from audio_interaction_cli.forms import to_bfloat16
+from audio_interaction_cli.machine import FLOATS, I32, I64, LANES, PTR, REGISTER, Code
 
 FIELDS = (
     "x", "cos", "sin", "keys", "values", "y", "start",
@@ -39,8 +37,8 @@ def rotated(code: Code, fields: dict[str, Any], size: int, head: Any, count: Any
     values = _head_of(code, fields, size, head, count)
     others = values[len(values) // 2 :] + values[: len(values) // 2]
     return [
-        fma(
-            code,
+        code.vector(
+            "fma",
             other,
             code.get(FLOATS, sin, I64(n), REGISTER),
             code.fmul(value, code.get(FLOATS, cos, I64(n), REGISTER)),
@@ -50,7 +48,7 @@ def rotated(code: Code, fields: dict[str, Any], size: int, head: Any, count: Any
 
 
 def put_halves(code: Code, value: Any, base: Any, number: int) -> None:
-    code.store(code.fptrunc(value, HALVES), code.place(base, I64(number), REGISTER // 2), align=2)
+    code.store(to_bfloat16(code, value), code.place(base, I64(number), REGISTER // 2), align=2)
 
 
 @cache
@@ -68,7 +66,7 @@ def remember(size: int) -> str:
         value = code.place(value, code.mul(position, fields["value_position"]))
         head = code.add(fields["heads"], group)
         for part, turned in enumerate(rotated(code, fields, size, head, count)):
-            halves = code.bitcast(code.fptrunc(turned, HALVES), ir.VectorType(ir.IntType(16), LANES))
+            halves = to_bfloat16(code, turned)
             for lane in range(LANES):
                 channel = code.mul(I64(part * LANES + lane), fields["key_channel"])
                 code.store(code.extract_element(halves, I32(lane)), code.place(key, channel), align=2)

@@ -1,10 +1,10 @@
 """Products of a few rows with matrices, compiled for this processor. Knows numbers in memory, nothing of layers.
 
 A chunk is 13 rows and a token is one, which libraries made for many rows multiply far more slowly than memory and
-arithmetic allow. Here weights lie in panels of 16 outputs, in the order in which they are read: once, while the sums of
-up to 13 rows stay in registers. The same call first rounds the inputs and lays them out, 32 bits at a time: two
-bfloat16 numbers or four int8. Its threads are those of torch's own OpenMP pool, with which a second pool would fight
-for the cores. The code for a number of rows is compiled at its first use.
+arithmetic allow. Here weights lie in panels of as many outputs as a register has lanes, in the order in which they are
+read: once, while the sums of up to 13 rows stay in registers. The same call first lays the inputs out as `forms` has
+it. Its threads are those of torch's own OpenMP pool, with which a second pool would fight for the cores. The code for a
+number of rows is compiled at its first use.
 
 Sums are float32 of bfloat16 products, or exact int32. Each row comes out the same whatever rows are beside it.
 """
@@ -17,36 +17,21 @@ from typing import Any, NamedTuple
 
 import torch
 
-from audio_interaction_cli.machine import (
-    F32,
-    FLOATS,
-    I32,
-    I64,
-    INT8,
-    JOB,
-    LANES,
-    LAYER,
-    PTR,
-    REGISTER,
-    Code,
-    Form,
-    Tape,
-    runs,
-)
+from audio_interaction_cli.forms import Form
+from audio_interaction_cli.machine import F32, FLOATS, I32, I64, JOB, LANES, LAYER, PTR, REGISTER, Code, Tape
 from audio_interaction_cli.memory import in_large_pages
-from audio_interaction_cli.rounding import lay_out, round_to_int8
+from audio_interaction_cli.rounding import WORD, lay_out, round_to_int8
 
-MULTIPLE = 64  # of which inputs and outputs must be
-MOST_SUMS = 26  # registers for them, beside weights and an input
+MULTIPLE, NEAR = 64, 16  # of which inputs and outputs must be, and the groups in which int8 inputs are rotated
 MOST_ROWS = 13  # at once: two panels keep more bytes on their way than one
-WEIGHT_ZERO = 128  # uint8 weights stand for int8 ones: the processor multiplies unsigned by signed numbers
+PANELS = 2 if LANES == 16 else 1  # at once with so many rows: registers for their sums, beside weights and an input
 
 
 class Matrix(NamedTuple):
     """Weights in panels, and what belongs to them."""
 
     form: Form
-    panels: torch.Tensor  # int32 [out / 16, in / unit, 16]
+    panels: torch.Tensor  # [out / lanes, in / so many in a piece, lanes], of pieces
     bias: torch.Tensor  # float32 [out]
     scales: torch.Tensor | None = None  # of int8: float32 [out]
     mixing: torch.Tensor | None = None  # of int8: float32 [far, far], as `round_to_int8` rotates its inputs
@@ -62,21 +47,21 @@ def _zeros(size: int) -> torch.Tensor:
     return torch.zeros(size)
 
 
-def panels(weight: torch.Tensor) -> torch.Tensor:
-    """Weights [out, in], bfloat16 or int8, as int32 [out / 16, in / unit, 16]: those of 16 outputs side by side."""
-    units = weight.view(torch.int32)
-    side_by_side = units.view(-1, LANES, units.shape[1]).transpose(1, 2)
-    panels = in_large_pages(weight.nbytes).view(torch.int32).view(side_by_side.shape).copy_(side_by_side)
-    if weight.dtype is torch.int8:
-        panels.view(torch.uint8).bitwise_xor_(WEIGHT_ZERO)
+def panels(form: Form, weight: torch.Tensor) -> torch.Tensor:
+    """Weights [out, in] as [out / lanes, in / so many in a piece, lanes], of pieces: those of some outputs side by side."""
+    pieces = weight.view(form.piece)
+    side_by_side = pieces.view(-1, LANES, pieces.shape[1]).transpose(1, 2)
+    panels = in_large_pages(weight.nbytes).view(form.piece).view(side_by_side.shape).copy_(side_by_side)
+    if form.zero:
+        panels.view(torch.uint8).bitwise_xor_(form.zero)
     return panels
 
 
-def fits(form: Form, inputs: int, outputs: int, mixing: torch.Tensor | None = None) -> bool:
-    """Whether such a matrix can be multiplied here."""
+def fits(inputs: int, outputs: int, mixing: torch.Tensor | None = None) -> bool:
+    """Whether such a matrix can be multiplied."""
     far = 0 if mixing is None else len(mixing)  # mixed in pairs, over whole registers
-    near = LANES if not far else inputs // far
-    return bool(runs(form) and inputs % MULTIPLE == outputs % MULTIPLE == near % LANES == far % 2 == 0)
+    near = NEAR if not far else inputs // far
+    return inputs % MULTIPLE == outputs % MULTIPLE == near % NEAR == far % 2 == 0
 
 
 def shared_rows(rows: int) -> tuple[int, int]:
@@ -93,9 +78,9 @@ def room_for_rows(rows: int, width: int) -> torch.Tensor:
 def room_for_inputs(form: Form, rows: int, channels: int, threads: int) -> tuple[torch.Tensor, list[int]]:
     """Room for inputs as they are multiplied, which products may use in turn, and where in it each part begins."""
     padded = math.prod(shared_rows(rows))
-    sizes = [padded * channels // form.unit * 4, padded * 4, padded * 4]
-    if form is INT8:
-        sizes += [threads * 2 * channels * 4, rows * channels]
+    sizes = [padded * channels // form.inputs * WORD, padded * 4, padded * 4]
+    if form.integer:
+        sizes += [threads * 2 * channels * 4, rows * channels // form.inputs * WORD]
     *starts, size = accumulate((-(-size // MULTIPLE) * MULTIPLE for size in sizes), initial=0)
     return torch.empty(size, dtype=torch.uint8), starts
 
@@ -122,7 +107,7 @@ def multiply(
     scratch, rounded = rotated or (0, 0)
     job = [
         x.data_ptr(), rows, channels, block_rows, 0 if mixing is None else mixing.data_ptr(), scratch, rounded,
-        prepared, row_scales, row_sums, blocks, block_rows * channels // form.unit * 4,
+        prepared, row_scales, row_sums, blocks, block_rows * channels // form.inputs * WORD,
         len(matrices),
     ]  # fmt: skip
     for matrix, y in zip(matrices, outputs, strict=True):
@@ -130,9 +115,9 @@ def multiply(
         base, base_row = (matrix.zeros, 0) if onto is None else (onto, 4 * onto.stride(0))
         job += matrix.panels.data_ptr(), matrix.bias.data_ptr(), scales, base.data_ptr(), base_row
         job += y.data_ptr(), 4 * y.stride(0), len(matrix.bias)
-    if form is INT8:
+    if form.integer:
         assert mixing is not None
-        tape.add(round_to_int8(channels // len(mixing)), job)
+        tape.add(round_to_int8(form, channels // len(mixing)), job)
     tape.add(lay_out(form), job)
     tape.add(_multiply(form, block_rows), job, x, matrices, outputs, onto, inputs)
 
@@ -159,12 +144,12 @@ class Products:
 @cache
 def _multiply(form: Form, block_rows: int) -> str:
     """Name of (job, thread, threads): its share of the outputs of all layers, blocks of so many rows at a time."""
-    code = Code(f"multiply_{form.unit}_{block_rows}", PTR, I64, I64)
+    code = Code(f"multiply_{form.name}_{block_rows}", PTR, I64, I64)
     argument = code.function.args[0]
     job = code.fields(JOB, argument)
     prepared, row_scales, row_sums = code.pointers(job, "prepared", "row_scales", "row_sums")
-    together = max(n for n in (1, 2, 4) if n == 1 or n * block_rows <= MOST_SUMS)  # panels
-    steps = code.udiv(job["channels"], I64(form.unit))
+    together = max(n for n in (1, 2, 4) if n == 1 or n * block_rows <= PANELS * MOST_ROWS)  # panels
+    steps = code.udiv(job["channels"], I64(form.inputs * form.words))
     panel_bytes = code.mul(steps, I64(REGISTER))
     rows = I64(block_rows)
     sums = [(row, panel) for row in range(block_rows) for panel in range(together)]
@@ -183,14 +168,14 @@ def _multiply(form: Form, block_rows: int) -> str:
             def block(number: Any) -> Sequence[Any]:
                 inputs = code.place(prepared, code.mul(number, job["block_bytes"]))
 
-                def unit(number: Any, row: Any) -> Any:
-                    return code.place(inputs, code.add(code.mul(number, rows), row), 4)
+                def word(number: Any, row: Any) -> Any:
+                    return code.place(inputs, code.add(code.mul(number, rows), row), WORD)
 
-                totals = sums_of_products(code, form, starts, unit, steps, [form.sums(None) for _ in sums])
+                totals = sums_of_products(code, form, starts, word, steps, [form.sums(None) for _ in sums])
                 for total, (row, panel) in zip(totals, sums, strict=True):
                     place = code.add(code.mul(number, I64(block_rows)), I64(row))
-                    if form is INT8:
-                        shift = code.mul(code.get(I32, row_sums, place, 4), I32(WEIGHT_ZERO))
+                    if form.integer:
+                        shift = code.mul(code.get(I32, row_sums, place, 4), I32(form.zero))
                         total = code.sitofp(code.sub(total, code.spread(shift)), FLOATS)
                         total = code.fmul(total, code.spread(code.get(F32, row_scales, place, 4)))
                         total = code.fmul(total, code.get(FLOATS, scales, firsts[panel], REGISTER))
@@ -211,25 +196,23 @@ def _multiply(form: Form, block_rows: int) -> str:
 
 
 def sums_of_products(
-    code: Code, form: Form, panels: Sequence[Any], unit_of: Callable[[Any, Any], Any], steps: Any, sums: Sequence[Any]
+    code: Code, form: Form, panels: Sequence[Any], word_of: Callable[[Any, Any], Any], steps: Any, sums: Sequence[Any]
 ) -> Sequence[Any]:
     """`sums`, a register for each row and panel, and all products of rows and panels added to them.
 
-    Panels begin at addresses and have so many steps of a register each; `unit_of` is the address of the unit of inputs
-    that a step and a row multiply.
+    Panels begin at addresses and have so many steps of a register each; `word_of` is the address of a row's word of
+    inputs, by its number.
     """
 
     def step(number: Any, *so_far: Any) -> Sequence[Any]:
-        read = [code.load(code.place(start, number, REGISTER), typ=form.factors, align=REGISTER) for start in panels]
-        after: list[Any] = []
-        while len(after) < len(so_far):  # one input in a register at a time
-            row = len(after) // len(panels)
-            unit = code.bitcast(code.spread(code.load(unit_of(number, I64(row)), typ=I32, align=4)), form.factors)
-            before = so_far[len(after) : len(after) + len(panels)]
-            after += [
-                code.invoke(form.instruction, form.sums, total, weight, unit)
-                for total, weight in zip(before, read, strict=True)
-            ]
-        return after
+        read = [form.read(code, code.place(start, number, REGISTER)) for start in panels]
+        totals = list(so_far)
+        for part in range(form.words):
+            word = code.add(code.mul(number, I64(form.words)), I64(part))
+            for row in range(len(totals) // len(panels)):  # one input in a register at a time
+                inputs = code.spread(code.load(word_of(word, I64(row)), typ=I32, align=WORD))
+                for index, weights in enumerate(read, row * len(panels)):
+                    totals[index] = form.add(code, totals[index], weights[part], inputs)
+        return totals
 
     return code.loop(I64(0), steps, I64(1), step, *sums)

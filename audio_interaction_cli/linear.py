@@ -1,9 +1,8 @@
 """Linear layers in the form in which a processor multiplies them fastest. Knows matrices, nothing of models.
 
-On a CPU `prepare_layer` packs the weights into the order in which oneDNN's products read them: the same numbers come
-out, a third sooner. Int8 layers take half the memory of bfloat16 and less time still, by our own `kernels` where these
-fit and by oneDNN elsewhere. All that rests on unpublished names of torch is here; where they are missing, layers stay
-as they are.
+On a CPU `prepare_layer` packs the weights into the order in which products read them: those of our own `kernels` where
+these fit, oneDNN's elsewhere. Int8 layers take half the memory of bfloat16 and less time still. All that rests on
+unpublished names of torch is here; where they are missing, layers stay as they are.
 
 Int8: a scale for each output channel of the weights and for each row of the input. A row with a few channels a hundred
 times the others would leave 7 bits for the others to share, so inputs and weights are rotated by one orthogonal
@@ -15,11 +14,13 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Self
 
 import torch
+import torch.nn.functional as F
 from torch import nn
 
 from audio_interaction_cli.rotation import mixing, rotate
 
 if TYPE_CHECKING:  # their compiler is imported where it is needed: it takes a tenth of a second
+    from audio_interaction_cli.forms import Form
     from audio_interaction_cli.kernels import Matrix
 
 MANY_ROWS = 64  # a hint only: what is packed for one number of rows serves all
@@ -39,8 +40,27 @@ def packs(dtype: torch.dtype, device: torch.device) -> bool:
     return dtype is torch.float32
 
 
+def own_form(weights: torch.dtype, device: torch.device) -> "Form | None":
+    """In which our own kernels multiply such weights there."""
+    if device.type != "cpu" or weights not in (torch.bfloat16, torch.int8):
+        return None
+    from audio_interaction_cli.forms import form
+
+    return form(weights)
+
+
+def multiplies_bfloat16(device: torch.device) -> bool:
+    """Whether products of bfloat16 are fast on a CPU."""
+    return packs(torch.bfloat16, device) or gives_float32(torch.bfloat16, device)
+
+
 def multiplies_int8(device: torch.device) -> bool:
-    """Whether int8 products are exact and fast there: on x86 with VNNI, without which sums of 8 bits overflow."""
+    """Whether int8 products are exact and fast there: by our own kernels, or by oneDNN's."""
+    return own_form(torch.int8, device) is not None or _onednn_multiplies_int8(device)
+
+
+def _onednn_multiplies_int8(device: torch.device) -> bool:
+    """Exactly, which takes VNNI: without it sums of 8 bits overflow."""
     if device.type != "cpu" or not hasattr(torch.ops.onednn, "qlinear_prepack"):
         return False
     able: dict[str, object] = getattr(torch.cpu, "get_capabilities", dict)()
@@ -49,11 +69,7 @@ def multiplies_int8(device: torch.device) -> bool:
 
 def gives_float32(dtype: torch.dtype, device: torch.device) -> bool:
     """Whether packed layers of that dtype are best given float32, and give their sums without rounding them."""
-    if dtype is not torch.bfloat16 or not packs(dtype, device):
-        return False
-    from audio_interaction_cli.machine import BFLOAT16, runs
-
-    return runs(BFLOAT16)
+    return dtype is torch.bfloat16 and own_form(dtype, device) is not None
 
 
 class PackedLinear(nn.Module):
@@ -65,29 +81,25 @@ class PackedLinear(nn.Module):
         self.weight_bytes = linear.weight.nbytes
         self.bias = linear.bias
         self._dtype = linear.weight.dtype
-        self._panels: torch.Tensor | None = None  # where our own kernels multiply
-        if gives_float32(self._dtype, linear.weight.device):
-            from audio_interaction_cli import kernels
-            from audio_interaction_cli.machine import BFLOAT16
-
-            if kernels.fits(BFLOAT16, self.in_features, self.out_features):
-                self._panels = kernels.panels(linear.weight.detach())
-        if self._panels is None:
-            self._packed = torch.ops.mkldnn._reorder_linear_weight(linear.weight.detach(), MANY_ROWS)
+        weight = linear.weight.detach()
+        self._panels = _panels(weight)
+        self._packed, self._weight = None, None
+        if self._panels is None and packs(self._dtype, weight.device):
+            self._packed = torch.ops.mkldnn._reorder_linear_weight(weight, MANY_ROWS)
+        elif self._panels is None:
+            self._weight = weight
 
     @cached_property
     def matrix(self) -> "Matrix | None":
         """For our own kernels; the bias is there only when all is loaded."""
-        if self._panels is None:
-            return None
-        from audio_interaction_cli.kernels import Matrix
-        from audio_interaction_cli.machine import BFLOAT16
-
-        return Matrix(BFLOAT16, self._panels, _bias(self))
+        return None if self._panels is None else _matrix(self, self._dtype, self._panels)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         if self.matrix:
             return multiply(x, self)[0]
+        if self._weight is not None:  # which no product reads as it is
+            bias = None if self.bias is None else self.bias.float()
+            return F.linear(x.float(), self._weight.float(), bias).to(x.dtype)
         bias = None if self.bias is None else self.bias.to(self._dtype)
         y: torch.Tensor = torch.ops.mkldnn._linear_pointwise(x.to(self._dtype), self._packed, bias, "none", [], "")
         return y.to(x.dtype)
@@ -115,8 +127,9 @@ class Int8Linear(nn.Module):
         self.weight_scale = nn.Parameter(torch.empty(out_features), requires_grad=False)
         self.bias = bias
         self.weight_bytes = 0
-        self._panels: torch.Tensor | None = None  # where our own kernels multiply
-        self._packed: torch.Tensor | None = None
+        self._panels: torch.Tensor | None = None  # for our own kernels
+        self._packed: torch.Tensor | None = None  # for oneDNN
+        self._plain: torch.Tensor | None = None  # for neither
 
     @classmethod
     def like(cls, linear: nn.Linear) -> Self:
@@ -144,28 +157,24 @@ class Int8Linear(nn.Module):
 
     def pack(self) -> Self:
         """Bring the weights into the order of the products, which nothing else can read."""
-        from audio_interaction_cli import kernels
-        from audio_interaction_cli.machine import INT8
-
         if not self.weight_bytes:
             self.weight_bytes = self.weight.nbytes
-            if kernels.fits(INT8, self.in_features, self.out_features, mixing(self.in_features)):
-                self._panels = kernels.panels(self.weight.detach())
-            else:
-                self._packed = torch.ops.onednn.qlinear_prepack(self.weight.detach(), None)
+            weight = self.weight.detach()
+            self._panels = _panels(weight, mixing(self.in_features))
+            if self._panels is None and _onednn_multiplies_int8(weight.device):
+                self._packed = torch.ops.onednn.qlinear_prepack(weight, None)
                 self._zeros = torch.zeros(self.out_features, dtype=torch.int64)
+            elif self._panels is None:
+                self._plain = weight
             del self.weight
         return self
 
     @cached_property
     def matrix(self) -> "Matrix | None":
         """For our own kernels; the bias is there only when all is loaded."""
-        from audio_interaction_cli.kernels import Matrix
-        from audio_interaction_cli.machine import INT8
-
         if self._panels is None:
             return None
-        return Matrix(INT8, self._panels, _bias(self), self.weight_scale.detach(), mixing(self.in_features))
+        return _matrix(self, torch.int8, self._panels, self.weight_scale.detach(), mixing(self.in_features))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         (y,) = multiply(x, self)
@@ -185,6 +194,8 @@ class Int8Linear(nn.Module):
 
     def bare_product(self, rounded: torch.Tensor) -> torch.Tensor:
         """The product alone, without the scale of its rows: float32 [rows, out]."""
+        if self._plain is not None:
+            return F.linear(rounded.float() - ZERO_POINT, self._plain.float()) * self.weight_scale
         y: torch.Tensor = torch.ops.onednn.qlinear_pointwise(
             rounded, 1.0, ZERO_POINT, self._packed, self.weight_scale, self._zeros, None, 1.0, 0, torch.float32,
             "none", [], "",
@@ -192,9 +203,25 @@ class Int8Linear(nn.Module):
         return y
 
 
-def _bias(layer: PackedLinear | Int8Linear) -> torch.Tensor:
-    """Of our own kernels, which always add one: float32 [out]."""
-    return torch.zeros(layer.out_features) if layer.bias is None else layer.bias.detach().float()
+def _panels(weight: torch.Tensor, *mixing: torch.Tensor) -> torch.Tensor | None:
+    """Weights [out, in] as our own kernels read them, where these fit."""
+    form = own_form(weight.dtype, weight.device)
+    if form is None:
+        return None
+    from audio_interaction_cli import kernels
+
+    return kernels.panels(form, weight) if kernels.fits(*weight.T.shape, *mixing) else None
+
+
+def _matrix(
+    layer: PackedLinear | Int8Linear, weights: torch.dtype, panels: torch.Tensor, *more: torch.Tensor
+) -> "Matrix":
+    from audio_interaction_cli.kernels import Matrix
+
+    form = own_form(weights, panels.device)
+    assert form
+    bias = torch.zeros(layer.out_features) if layer.bias is None else layer.bias.detach().float()
+    return Matrix(form, panels, bias, *more)
 
 
 def _again(x: torch.Tensor, matrix: "Matrix") -> Callable[[], object]:
@@ -243,17 +270,19 @@ def prepare_layer(module: nn.Module, path: str, *, int8: bool = False) -> None:
         layer = Int8Linear.of(layer)
     if isinstance(layer, Int8Linear):
         module.set_submodule(path, layer.pack())
-    elif isinstance(layer, nn.Linear) and packs(layer.weight.dtype, layer.weight.device):
-        module.set_submodule(path, PackedLinear(layer))
+    elif isinstance(layer, nn.Linear):
+        kind = layer.weight.dtype, layer.weight.device
+        if packs(*kind) or own_form(*kind):
+            module.set_submodule(path, PackedLinear(layer))
 
 
 def keep_exact(module: nn.Module) -> None:
-    """Norms and biases in float32: int8 layers give float32, and what is done between them is then not rounded."""
+    """Norms, biases and convolutions in float32, where linear layers give that: nothing is rounded between them."""
     for part in module.modules():
-        if isinstance(part, nn.Linear | nn.LayerNorm | nn.RMSNorm):
-            for name, vector in part.named_parameters(recurse=False):
-                if vector.ndim == 1:
-                    setattr(part, name, nn.Parameter(vector.float(), requires_grad=False))
+        if isinstance(part, nn.Linear | nn.LayerNorm | nn.RMSNorm | nn.Conv1d):
+            for name, parameter in part.named_parameters(recurse=False):
+                if parameter.ndim == 1 or isinstance(part, nn.Conv1d):
+                    setattr(part, name, nn.Parameter(parameter.float(), requires_grad=False))
 
 
 def expect_int8(module: nn.Module) -> None:

@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from audio_interaction_cli.linear import gives_float32, multiply
+from audio_interaction_cli.memory import room_for_positions
 from audio_interaction_cli.shape import LmConfig
 
 TENSOR_PREFIXES = ("transformer.", "lm_head.")
@@ -26,8 +27,9 @@ class Cache:
         # [layers, groups, positions, size], both; keys lie in memory as the product with queries reads them.
         # Zeros where steps are of fixed shape and multiply what is not in use by nothing; a CPU leaves it untouched.
         make = torch.zeros if device.type == "cuda" else torch.empty
-        self.keys = make(*outer, size, positions, device=device, dtype=dtype).transpose(2, 3)
-        self.values = make(*outer, positions, size, device=device, dtype=dtype)
+        room = room_for_positions(positions)
+        self.keys = make(*outer, size, room, device=device, dtype=dtype).transpose(2, 3)[:, :, :positions]
+        self.values = make(*outer, room, size, device=device, dtype=dtype)[:, :, :positions]
         self.capacity = positions
         self.length = 0
         self._config = config
@@ -35,7 +37,8 @@ class Cache:
     @staticmethod
     def size_bytes(config: LmConfig, positions: int, dtype: torch.dtype) -> int:
         """What a cache of so many positions takes in memory."""
-        return 2 * config.n_layer * config.n_query_groups * positions * config.head_size * dtype.itemsize
+        room = room_for_positions(positions)
+        return 2 * config.n_layer * config.n_query_groups * room * config.head_size * dtype.itemsize
 
     def crop(self, length: int) -> None:
         """Forget all positions from `length` on."""

@@ -5,16 +5,14 @@ of `LAYER` for each matrix. What they compute is in `rounding` and `kernels`.
 """
 
 import ctypes
-import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
 import torch
 from llvmlite import binding, ir
 
-LANES = 16  # 32-bit numbers in a register
+LANES = 16 if "512" in torch.backends.cpu.get_cpu_capability() else 8  # 32-bit numbers in a register
 REGISTER = 4 * LANES  # bytes
 
 JOB = (
@@ -27,35 +25,6 @@ LAYER = ("panels", "bias", "scales", "onto", "onto_row", "y", "y_row", "outputs"
 I8, I32, I64, F32, PTR = ir.IntType(8), ir.IntType(32), ir.IntType(64), ir.FloatType(), ir.PointerType()
 FLOATS, INTS, VOID = ir.VectorType(F32, LANES), ir.VectorType(I32, LANES), ir.VoidType()
 
-
-class _BFloat(ir.Type):  # type: ignore[misc]
-    def _to_string(self) -> str:
-        return "bfloat"
-
-
-HALVES = ir.VectorType(_BFloat(), LANES)
-
-
-@dataclass(frozen=True, slots=True, eq=False)  # two are the same or are not, which is found out at every call
-class Form:
-    """What is multiplied, and by which instruction."""
-
-    unit: int  # numbers in 32 bits
-    sums: ir.Type
-    factors: ir.Type
-    instruction: str
-    capability: str  # of the processor, as torch names it
-
-
-BFLOAT16 = Form(2, FLOATS, ir.VectorType(_BFloat(), 2 * LANES), "llvm.x86.avx512bf16.dpbf16ps.512", "avx512_bf16")
-INT8 = Form(4, INTS, ir.VectorType(I8, 4 * LANES), "llvm.x86.avx512.vpdpbusd.512", "avx512_vnni")
-
-
-@cache
-def runs(form: Form) -> bool:
-    """Whether this processor has the instruction, and torch an OpenMP pool that can be shared."""
-    able: dict[str, object] = getattr(torch.cpu, "get_capabilities", dict)()
-    return sys.platform == "linux" and bool(able.get(form.capability)) and hasattr(ctypes.CDLL(None), "GOMP_parallel")
 
 
 class Code(ir.IRBuilder):  # type: ignore[misc]
@@ -86,6 +55,15 @@ class Code(ir.IRBuilder):  # type: ignore[misc]
         """A function from elsewhere, or one of LLVM's own."""
         kind = ir.FunctionType(result, [argument.type for argument in arguments])
         return self.call(self.module.globals.get(name) or ir.Function(self.module, kind, name), arguments)
+
+    def vector(self, name: str, *registers: Any) -> Any:
+        """One of LLVM's functions of registers of float32, lane by lane."""
+        return self.invoke(f"llvm.{name}.v{LANES}f32", FLOATS, *registers)
+
+    def across(self, name: str, *values: Any) -> Any:
+        """One of LLVM's that make one number of a register's."""
+        kind = values[-1].type
+        return self.invoke(f"llvm.vector.reduce.{name}.v{LANES}{'i32' if kind == INTS else 'f32'}", kind.element, *values)
 
     def place(self, base: Any, index: Any, size: int = 1) -> Any:
         """The address of a thing of so many bytes."""
@@ -189,6 +167,7 @@ def _play() -> Callable[[int, int], None]:
 def _engine() -> binding.ExecutionEngine:
     binding.initialize_native_target()
     binding.initialize_native_asmprinter()
+    binding.initialize_native_asmparser()
     cpu, features = binding.get_host_cpu_name(), binding.get_host_cpu_features().flatten()
     machine = binding.Target.from_default_triple().create_target_machine(cpu=cpu, features=features, opt=2)
     return binding.create_mcjit_compiler(binding.parse_assembly(""), machine, use_lmm=True)

@@ -1,4 +1,4 @@
-"""Memory for weights: taken in large pages, given back at once, and explained where there is not enough of it."""
+"""Memory for weights and caches: taken in large pages, given back at once, explained where there is not enough of it."""
 
 import ctypes
 import mmap
@@ -11,6 +11,15 @@ import torch
 from audio_interaction_cli.errors import OutOfMemoryError
 
 TRIM_THRESHOLD, MMAP_THRESHOLD = -1, -3  # of malloc.h
+
+POSITIONS_TOGETHER = 128  # of a cache, which are read at once: so many keys and values stay in a processor's second cache
+FEWER_TOGETHER = 64
+
+
+def room_for_positions(positions: int) -> int:
+    """How many a cache needs room for, that whole reads stay inside."""
+    together = POSITIONS_TOGETHER if positions > FEWER_TOGETHER else FEWER_TOGETHER
+    return -(-positions // together) * together
 
 
 def in_large_pages(size_bytes: int) -> torch.Tensor:

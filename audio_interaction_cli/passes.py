@@ -16,6 +16,7 @@ from audio_interaction_cli import flash
 from audio_interaction_cli.kernels import Matrix, multiply, room_for_inputs, room_for_rows
 from audio_interaction_cli.linear import linear_layers
 from audio_interaction_cli.machine import Tape
+from audio_interaction_cli.memory import room_for_positions
 from audio_interaction_cli.pointwise import gate, gelu, normalise
 
 
@@ -97,8 +98,9 @@ class Encoding(_Pass):
         qkv, seen = room_for_rows(self.rows, 3 * width), room_for_rows(self.rows, width)
         inner = room_for_rows(self.rows, first.fc1.out_features)
         size = width // heads
-        keys = torch.empty(heads, size, count, dtype=torch.bfloat16).transpose(1, 2)
-        values = torch.empty(heads, count, size, dtype=torch.bfloat16)
+        room = room_for_positions(count)
+        keys = torch.empty(heads, size, room, dtype=torch.bfloat16).transpose(1, 2)[:, :count]
+        values = torch.empty(heads, room, size, dtype=torch.bfloat16)[:, :count]
         unturned, start = (torch.ones(count, size), torch.zeros(count, size)), ctypes.c_int64(0)
         chunks = [slice(chunk * count, None) for chunk in range(batch)]
         layer: Any

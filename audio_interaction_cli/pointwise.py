@@ -10,9 +10,10 @@ import torch
 from llvmlite import ir
 from torch import nn
 
-from audio_interaction_cli.machine import F32, FLOATS, I32, I64, LANES, PTR, REGISTER, Code, Tape
+from audio_interaction_cli.machine import F32, FLOATS, I32, I64, INTS, LANES, PTR, REGISTER, Code, Tape
 
-LEAST = -200.0  # an exponent of two which is nothing
+LEAST = -127.0  # an exponent of two which is nothing
+FRACTION_BITS = 23  # of float32
 NORM = ("x", "y", "weight", "bias", "rows", "channels", "epsilon")
 EACH = ("x", "other", "count")
 
@@ -20,7 +21,7 @@ Values = Callable[..., Any]
 
 
 def normalise(tape: Tape, norm: nn.RMSNorm | nn.LayerNorm, x: torch.Tensor, rows: int, y: torch.Tensor) -> None:
-    """Rows of x [rows or more, channels], normalised, into those of y; channels are a multiple of 16."""
+    """Rows of x [rows or more, channels], normalised, into those of y; channels are a multiple of 64."""
     centred = isinstance(norm, nn.LayerNorm)
     weight = norm.weight.detach().float()
     bias = norm.bias.detach().float() if isinstance(norm, nn.LayerNorm) else weight
@@ -31,12 +32,12 @@ def normalise(tape: Tape, norm: nn.RMSNorm | nn.LayerNorm, x: torch.Tensor, rows
 
 
 def gate(tape: Tape, x: torch.Tensor, other: torch.Tensor) -> None:
-    """SiLU of x times the other, into x; as many numbers each, a multiple of 16."""
+    """SiLU of x times the other, into x; as many numbers each, a multiple of 64."""
     tape.add(_each("gate"), [x.data_ptr(), other.data_ptr(), x.numel()], x, other)
 
 
 def gelu(tape: Tape, x: torch.Tensor) -> None:
-    """GELU of x, by the error function, into x; a multiple of 16 numbers."""
+    """GELU of x, by the error function, into x; a multiple of 64 numbers."""
     tape.add(_each("gelu"), [x.data_ptr(), 0, x.numel()], x)
 
 
@@ -45,30 +46,26 @@ def constant(code: Code, value: float) -> Any:
     return code.spread(F32(ctypes.c_float(value).value))
 
 
-def fma(code: Code, a: Any, b: Any, c: Any) -> Any:
-    return code.invoke("llvm.fma.v16f32", FLOATS, a, b, c)
-
-
 def polynomial(code: Code, x: Any, factors: Sequence[float]) -> Any:
     """Factors of x to the power of 0, 1 and so on."""
     *rest, y = [constant(code, factor) for factor in factors]
     for factor in reversed(rest):
-        y = fma(code, y, x, factor)
+        y = code.vector("fma", y, x, factor)
     return y
 
 
 def power_of_two(code: Code, x: Any) -> Any:
-    """2 to the power of x <= 0, to within 3e-6 of itself: Taylor's polynomial, up to half a unit off."""
-    x = code.invoke("llvm.maxnum.v16f32", FLOATS, x, constant(code, LEAST))
-    whole = code.invoke("llvm.roundeven.v16f32", FLOATS, x)
+    """2 to the power of x <= 0, to within 3e-6 of itself or 1e-38: Taylor's polynomial, up to half a unit off."""
+    x = code.vector("maxnum", x, constant(code, LEAST))
+    whole = code.vector("roundeven", x)
     power = polynomial(code, code.fsub(x, whole), [math.log(2) ** n / math.factorial(n) for n in range(7)])
-    every, as_set = ir.IntType(16)((1 << LANES) - 1), I32(4)  # lanes; the processor's rounding
-    return code.invoke("llvm.x86.avx512.mask.scalef.ps.512", FLOATS, power, whole, power, every, as_set)
+    exponent = code.shl(code.fptosi(whole, INTS), code.spread(I32(FRACTION_BITS)))
+    return code.bitcast(code.add(code.bitcast(power, INTS), exponent), FLOATS)
 
 
 def _gate(code: Code, x: Any, other: Any) -> Any:
     """x / (1 + exp(-x)) * other, by the exponential of what is negative."""
-    one, size = constant(code, 1.0), code.invoke("llvm.fabs.v16f32", FLOATS, x)
+    one, size = constant(code, 1.0), code.vector("fabs", x)
     power = power_of_two(code, code.fmul(size, constant(code, -1 / math.log(2))))
     upper = code.select(code.fcmp_ordered(">=", x, constant(code, 0.0)), one, power)
     return code.fmul(code.fdiv(code.fmul(x, upper), code.fadd(one, power)), other)
@@ -81,9 +78,9 @@ ERF = (0.0, 0.254829592, -0.284496736, 1.421413741, -1.453152027, 1.061405429)
 
 def _gelu(code: Code, x: Any, _other: Any) -> Any:
     """x / 2 * (1 + erf(x / sqrt(2)))."""
-    one, size = constant(code, 1.0), code.invoke("llvm.fabs.v16f32", FLOATS, x)
+    one, size = constant(code, 1.0), code.vector("fabs", x)
     scaled = code.fmul(size, constant(code, math.sqrt(0.5)))
-    t = code.fdiv(one, fma(code, scaled, constant(code, ERF_P), one))
+    t = code.fdiv(one, code.vector("fma", scaled, constant(code, ERF_P), one))
     bell = power_of_two(code, code.fmul(code.fmul(scaled, scaled), constant(code, -1 / math.log(2))))
     tail = code.fmul(code.fmul(polynomial(code, t, ERF), bell), constant(code, 0.5))  # of the normal distribution
     share = code.select(code.fcmp_ordered(">=", x, constant(code, 0.0)), code.fsub(one, tail), tail)
@@ -131,13 +128,13 @@ def _norm(centred: bool) -> str:
                 return [values(code.get(FLOATS, source, part, REGISTER), total)]
 
             (total,) = code.loop(I64(0), parts, I64(1), add, FLOATS(None))
-            return code.fdiv(code.invoke("llvm.vector.reduce.fadd.v16f32", F32, F32(-0.0), total), channels)
+            return code.fdiv(code.across("fadd", F32(-0.0), total), channels)
 
         middle = code.spread(mean(code.fadd)) if centred else FLOATS(None)
 
         def square(value: Any, total: Any) -> Any:
             away = code.fsub(value, middle)
-            return fma(code, away, away, total)
+            return code.vector("fma", away, away, total)
 
         deviation = code.invoke("llvm.sqrt.f32", F32, code.fadd(mean(square), epsilon))
         scale = code.spread(code.fdiv(F32(1.0), deviation))
@@ -146,7 +143,7 @@ def _norm(centred: bool) -> str:
             value = code.fmul(code.fsub(code.get(FLOATS, source, part, REGISTER), middle), scale)
             factor = code.get(FLOATS, weight, part, REGISTER)
             level = code.get(FLOATS, bias, part, REGISTER) if centred else FLOATS(None)
-            code.put(fma(code, value, factor, level), target, part, REGISTER)
+            code.put(code.vector("fma", value, factor, level), target, part, REGISTER)
             return []
 
         code.loop(I64(0), parts, I64(1), write)

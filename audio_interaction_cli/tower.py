@@ -68,22 +68,26 @@ class Tower(nn.Module):
         self._idle: defaultdict[tuple[int, ...], list[Encoding]] = defaultdict(list)  # passes, by what they are given
 
     def forward(self, mel: torch.Tensor) -> torch.Tensor:
-        x = F.gelu(self.conv1(mel))
-        x = F.gelu(self.conv2(x)).transpose(1, 2)  # [B, 20, width]
+        if self._recordable is None:
+            self._recordable = self._can_be_recorded(mel.device)
+        x = self._convolved(mel)
         x = x + sinusoids(x.shape[1], x.shape[2], x.device, self.ln_post.weight.dtype)
-        x = self._through(x)
+        if self._recordable:
+            x = self._played(x)
+        else:
+            for layer in self.layers:
+                x = layer(x)
         x = x.view(len(x), CHUNK_FRAMES, 2, -1).mean(2)
         frames: torch.Tensor = self.proj(self.ln_post(x))
         return frames
 
-    def _through(self, x: torch.Tensor) -> torch.Tensor:
-        """x [B, T, width] through all layers, as one call where a processor can be given all of it."""
-        if self._recordable is None:
-            self._recordable = self._can_be_recorded(x)
-        if not self._recordable:
-            for layer in self.layers:
-                x = layer(x)
-            return x
+    def _convolved(self, mel: torch.Tensor) -> torch.Tensor:
+        """[B, 20, width]; where all else of a chunk is the same whatever is beside it, this is too."""
+        chunks = mel.split(1) if self._recordable else (mel,)
+        return torch.cat([F.gelu(self.conv2(F.gelu(self.conv1(chunk)))) for chunk in chunks]).transpose(1, 2)
+
+    def _played(self, x: torch.Tensor) -> torch.Tensor:
+        """x [B, T, width] through all layers, as one call."""
         from audio_interaction_cli.passes import Encoding
 
         idle = self._idle[tuple(x.shape)]
@@ -93,13 +97,15 @@ class Tower(nn.Module):
             idle.append(through)
         return y
 
-    def _can_be_recorded(self, x: torch.Tensor) -> bool:
-        if not gives_float32(torch.bfloat16, x.device):
+    def _can_be_recorded(self, device: torch.device) -> bool:
+        """Whether a processor can be given all layers as one call."""
+        if not gives_float32(torch.bfloat16, device):
             return False
         from audio_interaction_cli import passes  # its compiler takes a tenth of a second to import
 
         first: Any = self.layers[0]
-        return passes.fits(self.layers, x.new_empty(0, x.shape[-1] // first.self_attn.heads, dtype=torch.bfloat16))
+        size = self.conv2.out_channels // first.self_attn.heads
+        return passes.fits(self.layers, torch.empty(0, size, dtype=torch.bfloat16))
 
 
 class _Layer(nn.Module):

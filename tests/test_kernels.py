@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from audio_interaction_cli import kernels, linear
+from audio_interaction_cli.forms import FORMS, Form, form
 from audio_interaction_cli.kernels import Matrix, Products
-from audio_interaction_cli.machine import BFLOAT16, INT8, Form, runs
 from audio_interaction_cli.rotation import rotate
 
 ROWS = [1, 2, 6, 7, 13, 14, 20, 26, 27, 53, 104]  # around all ways of sharing registers
@@ -18,35 +18,41 @@ def _seeded() -> None:
     torch.manual_seed(3)
 
 
-def needs(form: Form) -> None:
-    if not runs(form):
-        pytest.fail(f"these tests need a processor with {form.capability}")
+HERE = [form for form in FORMS if form.runs]  # the fastest, and those that it is to be told from
+FLOATING, INTEGER = ([form for form in HERE if form.integer is integer] for integer in (False, True))
+
+
+def test_this_processor_multiplies() -> None:
+    assert FLOATING, "these tests need Linux and a processor with AVX2"
+    assert INTEGER
+    assert (form(torch.bfloat16), form(torch.int8)) == (FLOATING[0], INTEGER[0])
 
 
 @pytest.mark.parametrize("rows", ROWS)
-def test_bfloat16_sums_are_those_of_rounded_inputs(rows: int) -> None:
-    needs(BFLOAT16)
+@pytest.mark.parametrize("form", FLOATING, ids=lambda form: form.name)
+def test_bfloat16_sums_are_those_of_the_inputs_as_they_are_given(form: Form, rows: int) -> None:
     x, weight, bias = torch.randn(rows, 192), torch.randn(320, 192).bfloat16(), torch.randn(320)
-    assert kernels.fits(BFLOAT16, 192, 320)
-    (y,) = Products(x, [Matrix(BFLOAT16, kernels.panels(weight), bias)]).run()
-    expected = x.bfloat16().double() @ weight.double().T + bias
-    torch.testing.assert_close(y.double(), expected, atol=1e-4, rtol=1e-5)
+    assert kernels.fits(192, 320)
+    (y,) = Products(x, [Matrix(form, kernels.panels(form, weight), bias)]).run()
+    given = x if form.inputs == 1 else x.bfloat16()
+    torch.testing.assert_close(y.double(), given.double() @ weight.double().T + bias, atol=1e-4, rtol=1e-5)
 
 
-def int8_matrix(inputs: int, outputs: int) -> tuple[Matrix, torch.Tensor]:
+def int8_matrix(form: Form, inputs: int, outputs: int) -> tuple[Matrix, torch.Tensor]:
     """A random one, and its weights, rotated as its inputs are."""
     layer = linear.Int8Linear.of(torch.nn.Linear(inputs, outputs))
     stored = layer.weight.double() * layer.weight_scale.double()[:, None]
+    panels = kernels.panels(form, layer.weight.detach())
     matrix = layer.pack().matrix
     assert matrix
-    return matrix, stored
+    return matrix._replace(form=form, panels=panels), stored
 
 
 @pytest.mark.parametrize("rows", ROWS)
 @pytest.mark.parametrize("inputs", [256, 1_280, 11_008])
-def test_int8_sums_are_those_of_rotated_and_rounded_inputs(rows: int, inputs: int) -> None:
-    needs(INT8)
-    matrix, stored = int8_matrix(inputs, 128)
+@pytest.mark.parametrize("form", INTEGER, ids=lambda form: form.name)
+def test_int8_sums_are_those_of_rotated_and_rounded_inputs(form: Form, rows: int, inputs: int) -> None:
+    matrix, stored = int8_matrix(form, inputs, 128)
     x = torch.randn(rows, inputs)
     (y,) = Products(x, [matrix]).run()
     rotated = rotate(x.double())
@@ -56,12 +62,12 @@ def test_int8_sums_are_those_of_rotated_and_rounded_inputs(rows: int, inputs: in
     assert (y - expected).norm() <= 1e-3 * expected.norm()
 
 
-@pytest.mark.parametrize("form", [BFLOAT16, INT8])
+@pytest.mark.parametrize("form", HERE, ids=lambda form: form.name)
 def test_a_row_is_the_same_whatever_is_beside_it_and_however_many_threads(form: Form) -> None:
-    needs(form)
-    matrix, _ = int8_matrix(256, 192)
-    if form is BFLOAT16:
-        matrix = Matrix(BFLOAT16, kernels.panels(torch.randn(192, 256).bfloat16()), matrix.bias)
+    if form.integer:
+        matrix, _ = int8_matrix(form, 256, 192)
+    else:
+        matrix = Matrix(form, kernels.panels(form, torch.randn(192, 256).bfloat16()), torch.randn(192))
     x, threads = torch.randn(53, 256), torch.get_num_threads()
     (together,) = Products(x, [matrix]).run()
     try:
@@ -75,8 +81,7 @@ def test_a_row_is_the_same_whatever_is_beside_it_and_however_many_threads(form: 
 
 
 def test_matrices_of_one_input_together_and_again() -> None:
-    needs(INT8)
-    matrices = [int8_matrix(256, outputs)[0] for outputs in (64, 192)]
+    matrices = [int8_matrix(INTEGER[0], 256, outputs)[0] for outputs in (64, 192)]
     x = torch.randn(13, 256)
     products = Products(x, matrices)
     together = [y.clone() for y in products.run()]
@@ -89,8 +94,7 @@ def test_matrices_of_one_input_together_and_again() -> None:
 
 
 def test_rows_of_zeros_and_of_all_sizes() -> None:
-    needs(INT8)
-    matrix, _ = int8_matrix(256, 64)
+    matrix, _ = int8_matrix(INTEGER[0], 256, 64)
     x = torch.randn(4, 256)
     x[1] = 0
     y = Products(x * torch.tensor([[1.0], [1.0], [1e20], [1e-20]]), [matrix]).run()[0] - matrix.bias

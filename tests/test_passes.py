@@ -9,9 +9,11 @@ import torch.nn.functional as F
 from torch import nn
 
 from audio_interaction_cli import flash, passes, pointwise
+from audio_interaction_cli.forms import form
 from audio_interaction_cli.linear import keep_exact, linear_layers, prepare_layer
 from audio_interaction_cli.lm import Cache, LanguageModel
-from audio_interaction_cli.machine import BFLOAT16, Tape, runs
+from audio_interaction_cli.machine import Tape
+from audio_interaction_cli.memory import room_for_positions
 from audio_interaction_cli.shape import LmConfig
 from audio_interaction_cli.steps import Steps
 from audio_interaction_cli.tower import Tower, read_config
@@ -30,8 +32,7 @@ TOWER_FIELDS = {
 @pytest.fixture(autouse=True)
 def _seeded() -> None:
     torch.manual_seed(4)
-    if not runs(BFLOAT16):
-        pytest.fail("these tests need a processor with avx512_bf16")
+    assert form(torch.bfloat16), "these tests need Linux and a processor with AVX2"
 
 
 def played(record: Callable[[Tape], object]) -> None:
@@ -83,8 +84,10 @@ def attended(
 
 def room(groups: int, size: int) -> tuple[torch.Tensor, torch.Tensor]:
     """A cache's keys and values, of which no more than is in use may be looked at."""
-    keys = torch.full((groups, size, CAPACITY), torch.nan, dtype=torch.bfloat16).transpose(1, 2)
-    return keys, torch.full((groups, CAPACITY, size), torch.nan, dtype=torch.bfloat16)
+    behind = room_for_positions(CAPACITY)
+    keys = torch.full((groups, size, behind), torch.nan, dtype=torch.bfloat16).transpose(1, 2)
+    values = torch.full((groups, behind, size), torch.nan, dtype=torch.bfloat16)
+    return keys[:, :CAPACITY], values[:, :CAPACITY]
 
 
 def expected(
