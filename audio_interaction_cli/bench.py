@@ -1,17 +1,19 @@
 """How fast the model is on this machine, and how fast it could be at most.
 
 The floor is the same matrix products in the same form and nothing else, timed in turns with the real thing in the same
-run, for machines are noisy: the ratio is what tells. The plain floor is these products by torch's own linear layers in
-bfloat16, whatever the form here: what different forms can be compared by. Knows nothing of how figures are shown.
+run, for machines are noisy: the ratio is what tells. The plain floor is these products by torch's own linear layers,
+in bfloat16 or, on a processor that has none, float32, whatever the form here: what different forms can be compared by.
+Knows nothing of how figures are shown.
 """
 
 import math
 import platform
 import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import partial
+from itertools import islice
 from statistics import median
 from typing import Any
 
@@ -23,7 +25,7 @@ from torch import nn
 from audio_interaction_cli.conversation import peak_memory_bytes
 from audio_interaction_cli.engine import Engine, empty, preparing
 from audio_interaction_cli.errors import UsageError
-from audio_interaction_cli.linear import Linear, linear_layers
+from audio_interaction_cli.linear import Linear, linear_layers, packs
 from audio_interaction_cli.lm import Cache
 from audio_interaction_cli.mel import LiveMel
 from audio_interaction_cli.memory import enough_memory, returning_memory
@@ -42,7 +44,7 @@ from audio_interaction_cli.text import TextTokenizer
 from audio_interaction_cli.weights import allocate, size_bytes
 
 REPEATS = 7
-OFFLINE_CHUNKS = 64
+OFFLINE_CHUNKS, OFFLINE_PIECES = 64, 4
 NEVER_SPEAKS = -1_000.0  # eagerness
 
 # The published model: 36 layers of Qwen2.5-3B, and the audio tower of Qwen2.5-Omni-3B.
@@ -106,8 +108,6 @@ class Timed:
     tower_ms: float
     lm_ms: float
     decode_ms: float
-    step_floor_ms: float
-    decode_floor_ms: float
 
     @property
     def step_ms(self) -> float:
@@ -116,8 +116,8 @@ class Timed:
 
 
 @torch.inference_mode()
-def at_position(engine: Engine, position: int, repeats: int = REPEATS) -> Timed:
-    """Steps behind so many positions, and their floors, in turns."""
+def behind(engine: Engine, position: int) -> list[Callable[[], object]]:
+    """What is `Timed`, behind so many positions."""
     lm, config, weight = engine.lm, engine.lm.config, engine.tower.conv1.weight
     cache = Cache(config, position + CHUNK_POSITIONS, engine.device, engine.dtype)
     cache.keys.normal_()
@@ -127,8 +127,6 @@ def at_position(engine: Engine, position: int, repeats: int = REPEATS) -> Timed:
     samples = np.random.default_rng(1).uniform(-0.1, 0.1, (1, CHUNK_SAMPLES)).astype(np.float32)
     mel = live.push(samples).to(weight)
     chunk = lm.embed(list(range(CHUNK_POSITIONS)))
-    chunk_floor = _multiplying(engine, CHUNK_POSITIONS, head=False)
-    token_floor = _multiplying(engine, 1, head=True)
 
     def listen() -> None:
         (step(chunk)[-1].float() @ rows).cpu()
@@ -138,16 +136,14 @@ def at_position(engine: Engine, position: int, repeats: int = REPEATS) -> Timed:
         lm.logits(step(lm.embed([1]))[-1:]).cpu()
         cache.crop(position)
 
-    works: list[Callable[[], object]] = [
-        lambda: live.push(samples), lambda: engine.tower(mel), listen, decode, chunk_floor, token_floor,
-    ]  # fmt: skip
-    times_ms: list[list[float]] = [[] for _ in works]
-    for turn in range(repeats + 1):
-        for work, times in zip(works, times_ms, strict=True):
-            took_ms = _timed_ms(work, engine.device)
-            if turn:  # the first warms up
-                times.append(took_ms)
-    return Timed(*map(median, times_ms))
+    return [lambda: live.push(samples), lambda: engine.tower(mel), listen, decode]
+
+
+@torch.inference_mode()
+def in_turns_ms(works: Sequence[Callable[[], object]], device: torch.device, repeats: int = REPEATS) -> list[float]:
+    """How long each takes, the median; each once before any is done again, so that all meet the same conditions."""
+    times_ms = [[_timed_ms(work, device) for work in works] for _ in range(repeats + 1)]
+    return [median(of_one) for of_one in zip(*times_ms[1:], strict=True)]  # the first warms up
 
 
 def _timed_ms(work: Callable[[], object], device: torch.device) -> float:
@@ -195,29 +191,33 @@ def _bare(factor: Linear | torch.Tensor, rows: int, engine: Engine) -> Callable[
 
 
 @torch.inference_mode()
-def plain_floor_ms(engine: Engine, rows: int, *, head: bool, repeats: int = REPEATS) -> float:
-    """The products of one pass by torch's own layers in bfloat16: one of each shape, times their number."""
+def plain_floor_ms(engine: Engine, rows: int, *, head: bool) -> float:
+    """The products of one pass by torch's own layers: one of each shape, times their number."""
     shapes = Counter(
         (*(factor.shape if isinstance(factor, torch.Tensor) else (factor.out_features, factor.in_features)), n)
         for factor, n in products(engine, rows, head=head)
     )
+    able = engine.device.type != "cpu" or packs(torch.bfloat16, engine.device)
+    dtype = torch.bfloat16 if able else torch.float32
     bare = [
-        partial(F.linear, *(torch.randn(size, width, device=engine.device).bfloat16() for size in (n, out)))
+        partial(F.linear, *(torch.randn(size, width, device=engine.device, dtype=dtype) for size in (n, out)))
         for out, width, n in shapes
     ]
-    times_ms = [[_timed_ms(product, engine.device) for product in bare] for _ in range(repeats + 1)]
-    medians_ms: list[float] = [median(of_one) for of_one in zip(*times_ms[1:], strict=True)]  # the first warms up
-    return sum(ms * count for ms, count in zip(medians_ms, shapes.values(), strict=True))
+    took_ms = in_turns_ms(bare, engine.device)
+    return sum(ms * count for ms, count in zip(took_ms, shapes.values(), strict=True))
 
 
-def offline_rtf(engine: Engine, lookahead_chunks: int, chunks: int = OFFLINE_CHUNKS) -> float:
-    """Seconds of work for a second of a silent file."""
-    session = Session(engine, SessionOptions(eagerness=NEVER_SPEAKS, lookahead_chunks=lookahead_chunks))
+def offline_rtfs(engine: Engine, lookaheads: Sequence[int], chunks: int = OFFLINE_CHUNKS) -> list[float]:
+    """Seconds of work for a second of a silent file, with so many chunks at once; in turns, a piece each."""
+    sessions = [Session(engine, SessionOptions(eagerness=NEVER_SPEAKS, lookahead_chunks=n)) for n in lookaheads]
     samples = np.random.default_rng(2).uniform(-0.01, 0.01, chunks * CHUNK_SAMPLES).astype(np.float32)
-    began = time.perf_counter()
-    for _ in session.feed(samples):
-        pass
-    return (time.perf_counter() - began) / (chunks * CHUNK_S)
+    took_s = [0.0] * len(sessions)
+    for piece in np.split(samples, OFFLINE_PIECES):
+        for number, session in enumerate(sessions):
+            began = time.perf_counter()
+            deque(session.feed(piece), maxlen=0)
+            took_s[number] += time.perf_counter() - began
+    return [of_one / (chunks * CHUNK_S) for of_one in took_s]
 
 
 def measure(
@@ -231,15 +231,15 @@ def measure(
         raise UsageError(f"this model's window has only {window} positions")
     if left_out := wanted[len(fitting) :]:
         progress(f"nothing behind {', '.join(map(str, left_out))} positions: the window has {window}")
-    timed: dict[int, Timed] = {}
-    for position in fitting:
-        progress(f"position {position}")
-        timed[position] = at_position(engine, position)
+    progress(f"behind {', '.join(map(str, fitting))} positions")
+    works = [work for position in fitting for work in behind(engine, position)]
+    floors = [_multiplying(engine, CHUNK_POSITIONS, head=False), _multiplying(engine, 1, head=True)]
+    *steps_ms, step_floor_ms, decode_floor_ms = in_turns_ms([*works, *floors], engine.device)
+    taken_ms = iter(steps_ms)
+    timed = {position: Timed(*islice(taken_ms, len(fields(Timed)))) for position in fitting}
     middle = timed[1_000] if 1_000 in timed else timed[fitting[-1]]
-    progress("a silent file, chunk by chunk")
-    sequential = offline_rtf(engine, 1)
-    progress("a silent file, several chunks at once")
-    speculative = offline_rtf(engine, SessionOptions().lookahead_chunks)
+    progress("a silent file, chunk by chunk and several at once")
+    sequential, speculative = offline_rtfs(engine, [1, SessionOptions().lookahead_chunks])
     peak_bytes = peak_memory_bytes()
     plain_step_ms = plain_floor_ms(engine, CHUNK_POSITIONS, head=False)
     plain_decode_ms = plain_floor_ms(engine, 1, head=True)
@@ -262,11 +262,11 @@ def measure(
             }
             for position, t in timed.items()
         },
-        "floor": {"step_ms": round(middle.step_floor_ms, 3), "decode_ms": round(middle.decode_floor_ms, 3)},
+        "floor": {"step_ms": round(step_floor_ms, 3), "decode_ms": round(decode_floor_ms, 3)},
         "plain_floor": {"step_ms": round(plain_step_ms, 3), "decode_ms": round(plain_decode_ms, 3)},
         "ratios": {
-            "step_to_floor": round(middle.step_ms / middle.step_floor_ms, 3),
-            "decode_to_floor": round(middle.decode_ms / middle.decode_floor_ms, 3),
+            "step_to_floor": round(middle.step_ms / step_floor_ms, 3),
+            "decode_to_floor": round(middle.decode_ms / decode_floor_ms, 3),
             "step_to_plain_floor": round(middle.step_ms / plain_step_ms, 3),
             "decode_to_plain_floor": round(middle.decode_ms / plain_decode_ms, 3),
             f"step_{wanted[-1]}_to_{wanted[0]}": growth,

@@ -63,7 +63,7 @@ def _torch() -> Iterator[Finding]:
         import torch
 
         from audio_interaction_cli.engine import choose_device
-        from audio_interaction_cli.linear import multiplies_int8, packs
+        from audio_interaction_cli.linear import multiplies_bfloat16, multiplies_int8
     except (ImportError, OSError) as error:
         yield Finding("torch", "problem", f"cannot be loaded: {error}", "install it anew; see pytorch.org")
         return
@@ -73,13 +73,13 @@ def _torch() -> Iterator[Finding]:
         name = torch.cuda.get_device_name(place) if place.type == "cuda" else "Metal"
         yield Finding("device", "ok", f"{place}: {name}")
         return
-    abilities = {"bfloat16": packs(torch.bfloat16, place), "int8 (VNNI)": multiplies_int8(place)}
+    abilities = {"bfloat16": multiplies_bfloat16(place), "int8": multiplies_int8(place)}
     able = ", ".join(name for name, there in abilities.items() if there)
     message = f"cpu, {torch.backends.cpu.get_cpu_capability()}{', fast in ' + able if able else ''}"
     if able:
         yield Finding("device", "ok", message)
     else:
-        hint = "the demo runs well; the real model needs a GPU, or a processor with AVX-512 and bfloat16"
+        hint = "the demo runs well; the real model needs a GPU, or Linux on a processor with AVX2"
         yield Finding("device", "note", f"{message}, without bfloat16 or int8", hint)
 
 

@@ -40,11 +40,12 @@ def memory_bytes(checkpoint: Checkpoint) -> dict[str, int]:
     table = vocabulary * width
     layer = width * (2 * heads * head_size + 2 * groups * head_size + 3 * inner)
     of_tower, convolutions = _tower(checkpoint.tower_config)
-    linear, others = layers * layer + table + of_tower, table + convolutions  # the head is as large as the table
+    linear = layers * layer + table + of_tower  # the head is as large as the table
     cache = 2 * layers * groups * head_size * min(window_of(lm), DEFAULT_CONTEXT_POSITIONS)
-    needed = {dtype: (linear + others + cache) * each for dtype, each in BYTES.items()}
-    int8 = {"int8": linear + (others + cache) * BYTES["bfloat16"]}
-    return int8 if checkpoint.int8 else needed | int8
+    needed = {dtype: (linear + table + cache) * each for dtype, each in BYTES.items()}
+    needed["int8"] = linear + (table + cache) * BYTES["bfloat16"]
+    needed = {form: size + convolutions * BYTES["float32"] for form, size in needed.items()}
+    return {"int8": needed["int8"]} if checkpoint.int8 else needed
 
 
 def _tower(config: Mapping[str, Any]) -> tuple[int, int]:
