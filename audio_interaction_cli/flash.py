@@ -15,10 +15,10 @@ from typing import Any
 import torch
 from llvmlite import ir
 
-from audio_interaction_cli.forms import HALF_BITS, HALVES, Form, form
-from audio_interaction_cli.heads import fields_of, put_halves, remember, rotated
+from audio_interaction_cli.forms import Form, form
+from audio_interaction_cli.heads import Some, begin, fields_of, places_of, put_halves, remember, rotated
 from audio_interaction_cli.kernels import PANELS, shared_rows, sums_of_products
-from audio_interaction_cli.machine import F32, FLOATS, I8, I32, I64, INTS, LANES, PTR, REGISTER, Code, Tape
+from audio_interaction_cli.machine import F32, FLOATS, I8, I32, I64, LANES, PTR, REGISTER, Code, Tape
 from audio_interaction_cli.memory import POSITIONS_TOGETHER, room_for_positions
 from audio_interaction_cli.pointwise import constant, power_of_two
 from audio_interaction_cli.rounding import WORD
@@ -105,10 +105,10 @@ class _See:
         """Of so many numbers that are multiplied by keys or values."""
         return width // self.form.inputs * WORD
 
-    def _put(self, value: Any, row: Any, part: int) -> None:
+    def _put(self, value: Any, row: Any, part: Any) -> None:
         """A register of such numbers."""
         if self.form.inputs == 1:
-            self.code.put(value, row, I64(part), REGISTER)
+            self.code.put(value, row, part, REGISTER)
         else:
             put_halves(self.code, value, row, part)
 
@@ -143,62 +143,31 @@ class _See:
             scale = constant(code, size**-0.5 / math.log(2))
             row_of_queries = code.place(queries, number, self._row_bytes(size))
             row_of_sums = code.place(sums, number, 4 * size)
-            for part, turned in enumerate(rotated(code, self.fields, size, head, count)):
+
+            def write(part: Any, turned: Any) -> None:
                 self._put(code.fmul(turned, scale), row_of_queries, part)
-                code.put(FLOATS(None), row_of_sums, I64(part), REGISTER)
+                code.put(FLOATS(None), row_of_sums, part, REGISTER)
+
+            rotated(code, self.fields, size, head, count, write)
             code.put(constant(code, HIDDEN), largest, number, REGISTER)
             code.put(FLOATS(None), shares, number, REGISTER)
             return []
 
-        return code.loop(I64(0), I64(self.block_rows), I64(1), row)
+        return code.each(self.block_rows, row)
 
     def look(self, group: Any, first: Any, last: Any, position: Any) -> Sequence[Any]:
         """At the positions from that one on, with all rows of these blocks."""
-        code, fields = self.code, self.fields
-        keys, values = code.pointers(fields, "keys", "values")
-        keys = code.place(code.place(keys, code.mul(group, fields["key_group"])), position, 2)
-        values = code.place(values, code.mul(group, fields["value_group"]))
-        values = code.place(values, code.mul(position, fields["value_position"]))
-        left = code.sub(self.end, position)
-        end = code.spread(code.trunc(left, I32))
-
-        def pair_of_channels(pair: Any) -> Sequence[Any]:
-            numbers = [code.add(code.mul(pair, I64(2)), I64(n)) for n in range(2)]
-            rows = [code.place(keys, code.mul(number, fields["key_channel"])) for number in numbers]
-            for part in range(self.together // LANES):
-                places = ir.Constant(INTS, [part * LANES + lane for lane in range(LANES)])
-                seen = code.icmp_signed("<", places, end)
-                self._interleave([self._load(row, part, seen) for row in rows], self.of_keys, pair, part, self.size)
-            return []
-
-        def pair_of_positions(pair: Any) -> Sequence[Any]:
-            numbers = [code.add(code.mul(pair, I64(2)), I64(n)) for n in range(2)]
-            rows = [code.place(values, code.mul(number, fields["value_position"])) for number in numbers]
-            seen = [code.icmp_signed("<", code.spread(code.trunc(number, I32)), end) for number in numbers]
-            for part in range(self.size // LANES):
-                loaded = [self._load(row, part, is_seen) for row, is_seen in zip(rows, seen, strict=True)]
-                self._interleave(loaded, self.of_values, pair, part, self.together)
-            return []
-
-        code.loop(I64(0), I64(self.size // 2), I64(1), pair_of_channels)
-        code.loop(I64(0), I64(self.together // 2), I64(1), pair_of_positions)
+        code = self.code
+        key, value = begin(code, self.fields, group, position)
+        some = Some(code, self.fields, self.size, self.together, code.sub(self.end, position))
+        some.read_keys(key, self.of_keys)
+        some.read_values(value, self.of_values)
         return code.loop(first, last, I64(1), lambda block: self._weigh(group, block, position))
 
-    def _load(self, row: Any, part: int, seen: Any) -> Any:
-        """A register's lanes of bfloat16 in 32 bits; zeros where nothing is to be seen."""
-        halves = self.code.load(self.code.place(row, I64(part), REGISTER // 2), typ=HALVES, align=2)
-        return self.code.select(seen, self.code.zext(halves, INTS), INTS(None))
-
-    def _interleave(self, rows: list[Any], target: Any, pair: Any, panel: int, width: int) -> None:
-        """Two rows, pair by pair, into that panel of so many rows."""
-        lower, upper = rows
-        both = self.code.or_(lower, self.code.shl(upper, self.code.spread(I32(HALF_BITS))))
-        self.code.put(both, target, self.code.add(pair, I64(panel * width // 2)), REGISTER)
-
-    def _sums(self, rows: Any, width: int, panels: Any, first: int, before: list[Any]) -> Sequence[Any]:
+    def _sums(self, rows: Any, width: int, panels: Any, numbers: list[Any], before: list[Any]) -> Sequence[Any]:
         """Of rows of so many numbers with as many panels as fit, onto those before."""
         code = self.code
-        starts = [code.place(panels, I64((first + n) * width // 2), REGISTER) for n in range(PANELS)]
+        starts = [code.place(panels, code.mul(number, I64(width // 2)), REGISTER) for number in numbers]
         return sums_of_products(
             code,
             self.form,
@@ -213,24 +182,33 @@ class _See:
         code, size = self.code, self.size
         queries, largest, shares, sums = self._room(group, block)
         pairs = [(row, panel) for row in range(self.block_rows) for panel in range(PANELS)]
-        for first in range(0, self.together // LANES, PANELS):
-            totals = self._sums(queries, size, self.of_keys, first, [FLOATS(None)] * len(pairs))
-            for total, (row, panel) in zip(totals, pairs, strict=True):
-                code.put(total, self.scores, I64(row * self.together // LANES + first + panel), REGISTER)
-        code.loop(
-            I64(0), I64(self.block_rows), I64(1), lambda row: self._soften(group, block, row, position, largest, shares)
-        )
-        for first in range(0, size // LANES, PANELS):
-            places = [I64(row * size // LANES + first + panel) for row, panel in pairs]
+
+        def some(number: Any, width: int) -> tuple[list[Any], list[Any]]:
+            """The next panels, and where in rows of such a width their sums are."""
+            panels = [code.add(code.mul(number, I64(PANELS)), I64(n)) for n in range(PANELS)]
+            return panels, [code.add(I64(row * width // LANES), panels[panel]) for row, panel in pairs]
+
+        def ask(number: Any) -> Sequence[Any]:
+            panels, places = some(number, self.together)
+            totals = self._sums(queries, size, self.of_keys, panels, [FLOATS(None)] * len(pairs))
+            for total, place in zip(totals, places, strict=True):
+                code.put(total, self.scores, place, REGISTER)
+            return []
+
+        def see(number: Any) -> Sequence[Any]:
+            panels, places = some(number, size)
             before = [
                 code.fmul(code.get(FLOATS, sums, place, REGISTER), code.get(FLOATS, self.factors, I64(row), REGISTER))
                 for place, (row, _) in zip(places, pairs, strict=True)
             ]
-            for total, place in zip(
-                self._sums(self.shares, self.together, self.of_values, first, before), places, strict=True
-            ):
+            totals = self._sums(self.shares, self.together, self.of_values, panels, before)
+            for total, place in zip(totals, places, strict=True):
                 code.put(total, sums, place, REGISTER)
-        return []
+            return []
+
+        code.each(self.together // LANES // PANELS, ask)
+        code.each(self.block_rows, lambda row: self._soften(group, block, row, position, largest, shares))
+        return code.each(size // LANES // PANELS, see)
 
     def _soften(self, group: Any, block: Any, row: Any, position: Any, largest: Any, shares: Any) -> Sequence[Any]:
         """A row's shares of these positions, and the factor by which what it had so far shrinks."""
@@ -238,20 +216,26 @@ class _See:
         _, count = self._row(group, block, row)
         count = code.select(code.trunc(fields["causal"], ir.IntType(1)), count, code.sub(fields["count"], I64(1)))
         seen = code.spread(code.trunc(code.sub(code.add(fields["start"], count), position), I32))  # the last
-        of_row, scores = code.place(self.scores, row, 4 * self.together), []
-        before = most = code.get(FLOATS, largest, row, REGISTER)
-        for part in range(self.together // LANES):
-            places = ir.Constant(ir.VectorType(I32, LANES), [part * LANES + lane for lane in range(LANES)])
-            score, visible = code.get(FLOATS, of_row, I64(part), REGISTER), code.icmp_signed("<=", places, seen)
-            scores.append(code.select(visible, score, constant(code, HIDDEN)))
-            most = code.vector("maxnum", most, scores[-1])
+        scores = code.place(self.scores, row, 4 * self.together)
+        before = code.get(FLOATS, largest, row, REGISTER)
+
+        def find(part: Any, most: Any) -> Sequence[Any]:
+            visible = code.icmp_signed("<=", places_of(code, part), seen)
+            score = code.select(visible, code.get(FLOATS, scores, part, REGISTER), constant(code, HIDDEN))
+            code.put(score, scores, part, REGISTER)
+            return [code.vector("maxnum", most, score)]
+
+        (most,) = code.each(self.together // LANES, find, before)
         most = code.spread(code.across("fmax", most))
         factor = power_of_two(code, code.fsub(before, most))
-        total = code.fmul(code.get(FLOATS, shares, row, REGISTER), factor)
-        for part, score in enumerate(scores):
-            share = power_of_two(code, code.fsub(score, most))
-            total = code.fadd(total, share)
+
+        def share_of(part: Any, total: Any) -> Sequence[Any]:
+            share = power_of_two(code, code.fsub(code.get(FLOATS, scores, part, REGISTER), most))
             self._put(share, code.place(self.shares, row, self._row_bytes(self.together)), part)
+            return [code.fadd(total, share)]
+
+        total = code.fmul(code.get(FLOATS, shares, row, REGISTER), factor)
+        (total,) = code.each(self.together // LANES, share_of, total)
         for value, room in ((most, largest), (factor, self.factors), (total, shares)):
             code.put(value, room, row, REGISTER)
         return []
@@ -267,10 +251,12 @@ class _See:
             target = code.place(y, code.add(code.mul(count, fields["heads"]), head), 4 * size)
             total = code.get(FLOATS, shares, number, REGISTER)
             total = code.spread(code.across("fadd", F32(0.0), total))
-            for part in range(size // LANES):
-                seen = code.get(FLOATS, code.place(sums, number, 4 * size), I64(part), REGISTER)
-                code.put(code.fdiv(seen, total), target, I64(part), REGISTER)
-            return []
 
-        return code.loop(I64(0), I64(self.block_rows), I64(1), row)
+            def write(part: Any) -> Sequence[Any]:
+                seen = code.get(FLOATS, code.place(sums, number, 4 * size), part, REGISTER)
+                code.put(code.fdiv(seen, total), target, part, REGISTER)
+                return []
 
+            return code.each(size // LANES, write)
+
+        return code.each(self.block_rows, row)

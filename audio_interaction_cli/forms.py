@@ -94,7 +94,9 @@ def _as_it_is(kind: ir.Type) -> Callable[[Code, Any], list[Any]]:
 
 
 def _by(instruction: str, sums: ir.Type, factors: ir.Type) -> Callable[[Code, Any, Any, Any], Any]:
-    return lambda code, total, weights, word: code.invoke(instruction, sums, total, weights, code.bitcast(word, factors))
+    return lambda code, total, weights, word: code.invoke(
+        instruction, sums, total, weights, code.bitcast(word, factors)
+    )
 
 
 def _floats(code: Code, at: Any) -> list[Any]:

@@ -1,14 +1,16 @@
-"""Heads of new positions, rotated and written into a cache: code that `machine` compiles. Knows numbers only.
+"""Heads of positions: new ones rotated and written into a cache, and read from there. Code that `machine` compiles.
 
 What `flash` computes, which holds the rest of it, is given by the numbers of `FIELDS`.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cache
 from typing import Any
 
-from audio_interaction_cli.forms import to_bfloat16
-from audio_interaction_cli.machine import FLOATS, I32, I64, LANES, PTR, REGISTER, Code
+from llvmlite import ir
+
+from audio_interaction_cli.forms import HALF_BITS, HALVES, to_bfloat16
+from audio_interaction_cli.machine import FLOATS, I32, I64, INTS, LANES, PTR, REGISTER, Code
 
 FIELDS = (
     "x", "cos", "sin", "keys", "values", "y", "start",
@@ -24,31 +26,40 @@ def fields_of(code: Code) -> dict[str, Any]:
     return fields
 
 
-def _head_of(code: Code, fields: dict[str, Any], size: int, head: Any, count: Any) -> list[Any]:
-    """Registers of a head of one new position."""
+def _head_of(code: Code, fields: dict[str, Any], size: int, head: Any, count: Any) -> Any:
+    """Where a head of one new position lies."""
     (x,) = code.pointers(fields, "x")
-    row = code.place(code.place(x, code.mul(count, fields["x_row"])), head, 4 * size)
-    return [code.get(FLOATS, row, I64(part), REGISTER) for part in range(size // LANES)]
+    return code.place(code.place(x, code.mul(count, fields["x_row"])), head, 4 * size)
 
 
-def rotated(code: Code, fields: dict[str, Any], size: int, head: Any, count: Any) -> list[Any]:
-    """The same, rotated."""
+def rotated(
+    code: Code, fields: dict[str, Any], size: int, head: Any, count: Any, write: Callable[[Any, Any], None]
+) -> None:
+    """The same, rotated: each of its registers, by number, is given to `write`."""
     cos, sin = (code.place(of_all, count, 4 * size) for of_all in code.pointers(fields, "cos", "sin"))
-    values = _head_of(code, fields, size, head, count)
-    others = values[len(values) // 2 :] + values[: len(values) // 2]
-    return [
-        code.vector(
-            "fma",
-            other,
-            code.get(FLOATS, sin, I64(n), REGISTER),
-            code.fmul(value, code.get(FLOATS, cos, I64(n), REGISTER)),
-        )
-        for n, (value, other) in enumerate(zip(values, others, strict=True))
-    ]
+    source, half = _head_of(code, fields, size, head, count), size // LANES // 2
+
+    def pair(number: Any) -> Sequence[Any]:
+        parts = number, code.add(number, I64(half))
+        values = [code.get(FLOATS, source, part, REGISTER) for part in parts]
+        for part, value, other in zip(parts, values, reversed(values), strict=True):
+            turned = code.fmul(value, code.get(FLOATS, cos, part, REGISTER))
+            write(part, code.vector("fma", other, code.get(FLOATS, sin, part, REGISTER), turned))
+        return []
+
+    code.each(half, pair)
 
 
-def put_halves(code: Code, value: Any, base: Any, number: int) -> None:
-    code.store(to_bfloat16(code, value), code.place(base, I64(number), REGISTER // 2), align=2)
+def put_halves(code: Code, value: Any, base: Any, number: Any) -> None:
+    code.store(to_bfloat16(code, value), code.place(base, number, REGISTER // 2), align=2)
+
+
+def begin(code: Code, fields: dict[str, Any], group: Any, position: Any) -> tuple[Any, Any]:
+    """Where a position's key and value lie in the cache."""
+    keys, values = code.pointers(fields, "keys", "values")
+    key = code.place(code.place(keys, code.mul(group, fields["key_group"])), position, 2)
+    value = code.place(values, code.mul(group, fields["value_group"]))
+    return key, code.place(value, code.mul(position, fields["value_position"]))
 
 
 @cache
@@ -56,25 +67,81 @@ def remember(size: int) -> str:
     """Name of (arguments, thread, threads): its share of the new keys and values, written into the cache."""
     code = Code(f"remember_{size}", PTR, I64, I64)
     fields = fields_of(code)
-    keys, values = code.pointers(fields, "keys", "values")
 
     def write(number: Any) -> Sequence[Any]:
         group, count = code.udiv(number, fields["count"]), code.urem(number, fields["count"])
         position = code.add(fields["start"], count)
-        key = code.place(code.place(keys, code.mul(group, fields["key_group"])), position, 2)
-        value = code.place(values, code.mul(group, fields["value_group"]))
-        value = code.place(value, code.mul(position, fields["value_position"]))
+        key, value = begin(code, fields, group, position)
         head = code.add(fields["heads"], group)
-        for part, turned in enumerate(rotated(code, fields, size, head, count)):
+
+        def write_key(part: Any, turned: Any) -> None:
             halves = to_bfloat16(code, turned)
             for lane in range(LANES):
-                channel = code.mul(I64(part * LANES + lane), fields["key_channel"])
-                code.store(code.extract_element(halves, I32(lane)), code.place(key, channel), align=2)
-        for part, given in enumerate(_head_of(code, fields, size, code.add(head, fields["groups"]), count)):
-            put_halves(code, given, value, part)
-        return []
+                channel = code.add(code.mul(part, I64(LANES)), I64(lane))
+                place = code.place(key, code.mul(channel, fields["key_channel"]))
+                code.store(code.extract_element(halves, I32(lane)), place, align=2)
+
+        def write_value(part: Any) -> Sequence[Any]:
+            put_halves(code, code.get(FLOATS, given, part, REGISTER), value, part)
+            return []
+
+        rotated(code, fields, size, head, count, write_key)
+        given = _head_of(code, fields, size, code.add(head, fields["groups"]), count)
+        return code.each(size // LANES, write_value)
 
     first, last = code.share(code.mul(fields["groups"], fields["count"]))  # for neighbours lie in one cache line
     with code.if_then(code.icmp_unsigned("<", first, last)):
         code.loop(first, last, I64(1), write)
     return code.compiled()
+
+
+def places_of(code: Code, part: Any) -> Any:
+    """The numbers of a register's lanes among all in a row."""
+    lanes = ir.Constant(INTS, list(range(LANES)))
+    return code.add(lanes, code.spread(code.mul(code.trunc(part, I32), I32(LANES))))
+
+
+class Some:
+    """So many positions of a cache, `together`, of which `left` are to be seen; the others are read as zeros."""
+
+    def __init__(self, code: Code, fields: dict[str, Any], size: int, together: int, left: Any) -> None:
+        self.code, self.fields, self.size, self.together = code, fields, size, together
+        self.end = code.spread(code.trunc(left, I32))
+
+    def read_keys(self, key: Any, target: Any) -> None:
+        """Into panels of positions, a step for two channels."""
+
+        def seen(part: Any, _number: Any) -> Any:
+            return self.code.icmp_signed("<", places_of(self.code, part), self.end)
+
+        self._read(key, "key_channel", self.size, self.together, seen, target)
+
+    def read_values(self, value: Any, target: Any) -> None:
+        """Into panels of channels, a step for two positions."""
+
+        def seen(_part: Any, number: Any) -> Any:
+            return self.code.icmp_signed("<", self.code.spread(self.code.trunc(number, I32)), self.end)
+
+        self._read(value, "value_position", self.together, self.size, seen, target)
+
+    def _read(self, source: Any, row: str, rows: int, width: int, seen: Callable[[Any, Any], Any], target: Any) -> None:
+        """So many rows, two and two, their numbers side by side in 32 bits."""
+        code = self.code
+
+        def pair(number: Any) -> Sequence[Any]:
+            numbers = [code.add(code.mul(number, I64(2)), I64(n)) for n in range(2)]
+            starts = [code.place(source, code.mul(n, self.fields[row])) for n in numbers]
+
+            def part(part: Any) -> Sequence[Any]:
+                halves = [code.load(code.place(start, part, REGISTER // 2), typ=HALVES, align=2) for start in starts]
+                lower, upper = (
+                    code.select(seen(part, n), code.zext(half, INTS), INTS(None))
+                    for n, half in zip(numbers, halves, strict=True)
+                )
+                both = code.or_(lower, code.shl(upper, code.spread(I32(HALF_BITS))))
+                code.put(both, target, code.add(number, code.mul(part, I64(rows // 2))), REGISTER)
+                return []
+
+            return code.each(width // LANES, part)
+
+        code.each(rows // 2, pair)

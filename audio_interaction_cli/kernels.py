@@ -16,6 +16,7 @@ from itertools import accumulate
 from typing import Any, NamedTuple
 
 import torch
+from llvmlite import ir
 
 from audio_interaction_cli.forms import Form
 from audio_interaction_cli.machine import F32, FLOATS, I32, I64, JOB, LANES, LAYER, PTR, REGISTER, Code, Tape
@@ -48,13 +49,44 @@ def _zeros(size: int) -> torch.Tensor:
 
 
 def panels(form: Form, weight: torch.Tensor) -> torch.Tensor:
-    """Weights [out, in] as [out / lanes, in / so many in a piece, lanes], of pieces: those of some outputs side by side."""
-    pieces = weight.view(form.piece)
-    side_by_side = pieces.view(-1, LANES, pieces.shape[1]).transpose(1, 2)
-    panels = in_large_pages(weight.nbytes).view(form.piece).view(side_by_side.shape).copy_(side_by_side)
-    if form.zero:
-        panels.view(torch.uint8).bitwise_xor_(form.zero)
+    """Weights [out, in] as [out / lanes, in / so many in a piece, lanes], of pieces: some outputs' side by side."""
+    pieces = weight.contiguous().view(form.piece)
+    panels = in_large_pages(weight.nbytes).view(form.piece).view(len(weight) // LANES, pieces.shape[1], LANES)
+    tape = Tape()
+    tape.add(_side_by_side(form), [pieces.data_ptr(), panels.data_ptr(), len(panels), pieces.shape[1]], pieces, panels)
+    tape.player()()
     return panels
+
+
+@cache
+def _side_by_side(form: Form) -> str:
+    """Name of (arguments, thread, threads): its share of the panels."""
+    code = Code(f"side_by_side_{form.name}", PTR, I64, I64)
+    fields = code.fields(("pieces", "panels", "count", "steps"), code.function.args[0])
+    source, target = code.pointers(fields, "pieces", "panels")
+    size, steps = form.piece.itemsize, fields["steps"]
+    kind = ir.VectorType(ir.IntType(8 * size), LANES)
+    zero = kind([int.from_bytes([form.zero] * size, "little")] * LANES)
+
+    def panel(number: Any) -> Sequence[Any]:
+        rows = [
+            code.place(source, code.mul(code.add(code.mul(number, I64(LANES)), I64(lane)), steps), size)
+            for lane in range(LANES)
+        ]
+        start = code.place(target, code.mul(number, steps), LANES * size)
+
+        def step(number: Any) -> Sequence[Any]:
+            register = kind(ir.Undefined)
+            for lane, row in enumerate(rows):
+                piece = code.load(code.place(row, number, size), typ=kind.element, align=size)
+                register = code.insert_element(register, piece, I32(lane))
+            code.put(code.xor(register, zero), start, number, LANES * size)
+            return []
+
+        return code.loop(I64(0), steps, I64(1), step)
+
+    code.shared(fields["count"], panel)
+    return code.compiled()
 
 
 def fits(inputs: int, outputs: int, mixing: torch.Tensor | None = None) -> bool:

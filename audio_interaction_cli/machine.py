@@ -26,7 +26,6 @@ I8, I32, I64, F32, PTR = ir.IntType(8), ir.IntType(32), ir.IntType(64), ir.Float
 FLOATS, INTS, VOID = ir.VectorType(F32, LANES), ir.VectorType(I32, LANES), ir.VoidType()
 
 
-
 class Code(ir.IRBuilder):  # type: ignore[misc]
     """A function being written."""
 
@@ -51,6 +50,10 @@ class Code(ir.IRBuilder):  # type: ignore[misc]
         self.position_at_end(after)
         return given
 
+    def each(self, count: int, body: Callable[..., Sequence[Any]], *carried: Any) -> Sequence[Any]:
+        """`loop` over the numbers below that, which is known now; not written out, for that takes long to compile."""
+        return self.loop(I64(0), I64(count), I64(1), body, *carried)
+
     def invoke(self, name: str, result: ir.Type, *arguments: Any) -> Any:
         """A function from elsewhere, or one of LLVM's own."""
         kind = ir.FunctionType(result, [argument.type for argument in arguments])
@@ -63,7 +66,9 @@ class Code(ir.IRBuilder):  # type: ignore[misc]
     def across(self, name: str, *values: Any) -> Any:
         """One of LLVM's that make one number of a register's."""
         kind = values[-1].type
-        return self.invoke(f"llvm.vector.reduce.{name}.v{LANES}{'i32' if kind == INTS else 'f32'}", kind.element, *values)
+        return self.invoke(
+            f"llvm.vector.reduce.{name}.v{LANES}{'i32' if kind == INTS else 'f32'}", kind.element, *values
+        )
 
     def place(self, base: Any, index: Any, size: int = 1) -> Any:
         """The address of a thing of so many bytes."""

@@ -1,4 +1,4 @@
-"""Memory for weights and caches: taken in large pages, given back at once, explained where there is not enough of it."""
+"""Memory for weights and caches: taken in large pages, given back at once, explained where there is too little."""
 
 import ctypes
 import mmap
@@ -12,7 +12,9 @@ from audio_interaction_cli.errors import OutOfMemoryError
 
 TRIM_THRESHOLD, MMAP_THRESHOLD = -1, -3  # of malloc.h
 
-POSITIONS_TOGETHER = 128  # of a cache, which are read at once: so many keys and values stay in a processor's second cache
+POSITIONS_TOGETHER = (
+    128  # of a cache, which are read at once: so many keys and values stay in a processor's second cache
+)
 FEWER_TOGETHER = 64
 
 

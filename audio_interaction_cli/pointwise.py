@@ -7,7 +7,6 @@ from functools import cache
 from typing import Any
 
 import torch
-from llvmlite import ir
 from torch import nn
 
 from audio_interaction_cli.machine import F32, FLOATS, I32, I64, INTS, LANES, PTR, REGISTER, Code, Tape

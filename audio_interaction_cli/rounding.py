@@ -43,7 +43,9 @@ def lay_out(form: Form) -> str:
                 values = code.get(ir.VectorType(I32, words), rounded, place, WORD // form.inputs)
                 if not form.integer:
                     values = code.get(FLOATS, x, place, 4)
-                    values = code.bitcast(values if form.inputs == 1 else to_bfloat16(code, values), ir.VectorType(I32, words))
+                    values = code.bitcast(
+                        values if form.inputs == 1 else to_bfloat16(code, values), ir.VectorType(I32, words)
+                    )
                 for n in range(words):
                     word = code.add(code.mul(number, I64(words)), I64(n))
                     index = code.add(code.mul(word, job["block_rows"]), lane)
@@ -77,9 +79,7 @@ def round_to_int8(form: Form, near: int) -> str:
 
 def _round_row(code: Code, job: dict[str, Any], form: Form, near: int, thread: Any, row: Any) -> Sequence[Any]:
     """A row rotated in this thread's part of the scratch, then rounded."""
-    x, scratch, rounded, row_scales, row_sums = code.pointers(
-        job, "x", "scratch", "rounded", "row_scales", "row_sums"
-    )
+    x, scratch, rounded, row_scales, row_sums = code.pointers(job, "x", "scratch", "rounded", "row_scales", "row_sums")
     channels, size = job["channels"], WORD // form.inputs
     source = code.gep(x, [code.mul(row, channels)], source_etype=F32)
     target = code.place(rounded, code.mul(row, channels), size)
