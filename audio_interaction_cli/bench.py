@@ -22,10 +22,11 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from audio_interaction_cli.abilities import packs
 from audio_interaction_cli.conversation import peak_memory_bytes
 from audio_interaction_cli.engine import Engine, empty, preparing
 from audio_interaction_cli.errors import UsageError
-from audio_interaction_cli.linear import Linear, linear_layers, packs
+from audio_interaction_cli.linear import Linear, linear_layers
 from audio_interaction_cli.lm import Cache
 from audio_interaction_cli.mel import LiveMel
 from audio_interaction_cli.memory import enough_memory, returning_memory

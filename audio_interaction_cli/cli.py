@@ -254,8 +254,11 @@ def _conversation(settings: Settings, output: Output, *, separate: bool = False)
             on_full=settings.on_full,
             max_reply_tokens=settings.max_reply_tokens,
         )
-        engine = load_engine(settings, output, progress)
-    conversation = Conversation(engine, options, output.emit, separate=separate, tail_silence_s=settings.tail_silence)
+        conversation = Conversation(
+            load_engine(settings, output, progress), options, output.emit,
+            separate=separate, tail_silence_s=settings.tail_silence,
+        )  # fmt: skip
+        conversation.session.prepare()
     output.open_transcript()
     with conversation:
         yield conversation

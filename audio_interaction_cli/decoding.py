@@ -77,6 +77,21 @@ class Decoder:
         """Whether the window can take what a reply's next token needs."""
         return self._cache.length + len(self._pending) <= self._cache.capacity
 
+    @torch.inference_mode()
+    def prepare(self) -> None:
+        """Feed what is pending but for the last token, then a chunk and a token that are forgotten again.
+
+        So passes of these lengths are compiled or recorded, and the first decision waits for none of it.
+        """
+        *known, last = self._pending
+        if known and self._cache.length + len(known) + CHUNK_POSITIONS <= self._cache.capacity:
+            self._step(self._lm.embed(known))
+            self._pending = [last]
+            length = self._cache.length
+            for count in (CHUNK_POSITIONS, 1):
+                self._lm.logits(self._step(self._lm.embed([self._ids.pad] * count))[-1:])
+                self._cache.crop(length)
+
     def reset(self) -> int:
         """Forget everything but the prompt; how many chunks it were."""
         self._state = State.LISTENING

@@ -62,8 +62,8 @@ def _torch() -> Iterator[Finding]:
     try:
         import torch
 
+        from audio_interaction_cli.abilities import multiplies_bfloat16, multiplies_int8
         from audio_interaction_cli.engine import choose_device
-        from audio_interaction_cli.linear import multiplies_bfloat16, multiplies_int8
     except (ImportError, OSError) as error:
         yield Finding("torch", "problem", f"cannot be loaded: {error}", "install it anew; see pytorch.org")
         return

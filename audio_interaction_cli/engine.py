@@ -12,18 +12,10 @@ from typing import Any
 import torch
 from torch import nn
 
+from audio_interaction_cli.abilities import gives_float32, multiplies_bfloat16, multiplies_int8
 from audio_interaction_cli.checkpoint import Checkpoint, TensorHeader, headers
 from audio_interaction_cli.errors import CheckpointError, UsageError
-from audio_interaction_cli.linear import (
-    expect_int8,
-    gives_float32,
-    head_rows,
-    keep_exact,
-    multiplies_bfloat16,
-    multiplies_int8,
-    prepare_layer,
-    weight_bytes,
-)
+from audio_interaction_cli.linear import expect_int8, head_rows, keep_exact, prepare_layer, weight_bytes
 from audio_interaction_cli.lm import TENSOR_PREFIXES, LanguageModel
 from audio_interaction_cli.memory import enough_memory, returning_memory
 from audio_interaction_cli.protocol import TokenIds

@@ -8,6 +8,7 @@ import torch
 
 from audio_interaction_cli.framing import Framer, Samples, level_db
 from audio_interaction_cli.mel import LiveMel, Mel
+from audio_interaction_cli.protocol import CHUNK_COLUMNS, N_MELS
 from audio_interaction_cli.tower import Tower
 
 
@@ -29,6 +30,11 @@ class Ear:
         self._weight = tower.conv1.weight  # for its device and dtype
         self._live = LiveMel()
         self.begin()
+
+    @torch.inference_mode()
+    def prepare(self) -> None:
+        """What the first chunk would have to wait for: a tower compiles and allocates when it is first used."""
+        self._tower(self._weight.new_zeros(1, N_MELS, CHUNK_COLUMNS))
 
     def begin(self, mel: Mel | None = None) -> None:
         """Hear the next input, with live features or others; what the one before left unheard is dropped."""

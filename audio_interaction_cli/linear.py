@@ -17,10 +17,10 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from audio_interaction_cli.abilities import onednn_multiplies_int8, own_form, packs
 from audio_interaction_cli.rotation import mixing, rotate
 
 if TYPE_CHECKING:  # their compiler is imported where it is needed: it takes a tenth of a second
-    from audio_interaction_cli.forms import Form
     from audio_interaction_cli.kernels import Matrix
 
 MANY_ROWS = 64  # a hint only: what is packed for one number of rows serves all
@@ -29,47 +29,6 @@ LARGEST_INT8 = 127
 ZERO_POINT = 128  # the products take unsigned inputs
 ROWS_AT_ONCE = 2_048  # of weights, when they are rotated in float32
 _TINY = torch.tensor(1e-30)  # a scale for rows of zeros
-
-
-def packs(dtype: torch.dtype, device: torch.device) -> bool:
-    """Whether this torch on this machine can pack layers of that dtype."""
-    if device.type != "cpu" or not hasattr(torch.ops.mkldnn, "_reorder_linear_weight"):
-        return False
-    if dtype is torch.bfloat16:
-        return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
-    return dtype is torch.float32
-
-
-def own_form(weights: torch.dtype, device: torch.device) -> "Form | None":
-    """In which our own kernels multiply such weights there."""
-    if device.type != "cpu" or weights not in (torch.bfloat16, torch.int8):
-        return None
-    from audio_interaction_cli.forms import form
-
-    return form(weights)
-
-
-def multiplies_bfloat16(device: torch.device) -> bool:
-    """Whether products of bfloat16 are fast on a CPU."""
-    return packs(torch.bfloat16, device) or gives_float32(torch.bfloat16, device)
-
-
-def multiplies_int8(device: torch.device) -> bool:
-    """Whether int8 products are exact and fast there: by our own kernels, or by oneDNN's."""
-    return own_form(torch.int8, device) is not None or _onednn_multiplies_int8(device)
-
-
-def _onednn_multiplies_int8(device: torch.device) -> bool:
-    """Exactly, which takes VNNI: without it sums of 8 bits overflow."""
-    if device.type != "cpu" or not hasattr(torch.ops.onednn, "qlinear_prepack"):
-        return False
-    able: dict[str, object] = getattr(torch.cpu, "get_capabilities", dict)()
-    return bool(able.get("avx512_vnni") or able.get("avx_vnni"))
-
-
-def gives_float32(dtype: torch.dtype, device: torch.device) -> bool:
-    """Whether packed layers of that dtype are best given float32, and give their sums without rounding them."""
-    return dtype is torch.bfloat16 and own_form(dtype, device) is not None
 
 
 class PackedLinear(nn.Module):
@@ -161,7 +120,7 @@ class Int8Linear(nn.Module):
             self.weight_bytes = self.weight.nbytes
             weight = self.weight.detach()
             self._panels = _panels(weight, mixing(self.in_features))
-            if self._panels is None and _onednn_multiplies_int8(weight.device):
+            if self._panels is None and onednn_multiplies_int8(weight.device):
                 self._packed = torch.ops.onednn.qlinear_prepack(weight, None)
                 self._zeros = torch.zeros(self.out_features, dtype=torch.int64)
             elif self._panels is None:

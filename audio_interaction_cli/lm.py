@@ -12,7 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from audio_interaction_cli.linear import gives_float32, multiply
+from audio_interaction_cli.abilities import gives_float32
+from audio_interaction_cli.linear import multiply
 from audio_interaction_cli.memory import room_for_positions
 from audio_interaction_cli.shape import LmConfig
 

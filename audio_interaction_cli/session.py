@@ -101,6 +101,11 @@ class Session:
         """Seconds of audio decided upon since the session began."""
         return seconds(self._chunks)
 
+    def prepare(self) -> None:
+        """Do now what the first chunk and the first reply would have to wait for; what is told stays the same."""
+        self._ear.prepare()
+        self.decoder.prepare()
+
     def started(self) -> SessionStarted:
         """The facts of this session, its first event."""
         sampling = self.options.sampling

@@ -15,8 +15,9 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from audio_interaction_cli.abilities import gives_float32
 from audio_interaction_cli.errors import CheckpointError
-from audio_interaction_cli.linear import gives_float32, multiply
+from audio_interaction_cli.linear import multiply
 from audio_interaction_cli.protocol import CHUNK_FRAMES, N_MELS
 
 if TYPE_CHECKING:
@@ -83,7 +84,7 @@ class Tower(nn.Module):
 
     def _convolved(self, mel: torch.Tensor) -> torch.Tensor:
         """[B, 20, width]; where all else of a chunk is the same whatever is beside it, this is too."""
-        chunks = mel.split(1) if self._recordable else (mel,)
+        chunks = torch.split(mel, 1) if self._recordable else (mel,)
         return torch.cat([F.gelu(self.conv2(F.gelu(self.conv1(chunk)))) for chunk in chunks]).transpose(1, 2)
 
     def _played(self, x: torch.Tensor) -> torch.Tensor:

@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
+from audio_interaction_cli.abilities import packs
 from audio_interaction_cli.linear import (
     Int8Linear,
     PackedLinear,
@@ -16,7 +17,6 @@ from audio_interaction_cli.linear import (
     keep_exact,
     linear_layers,
     multiply,
-    packs,
     prepare_layer,
     weight_bytes,
 )

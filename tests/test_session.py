@@ -81,6 +81,19 @@ def test_it_speaks_and_stays_silent(engine: Engine) -> None:
     assert session.t == pytest.approx(5.2)
 
 
+def test_what_was_prepared_hears_the_same(engine: Engine) -> None:
+    plain, prepared = (Session(engine, SessionOptions(sampling=GREEDY)) for _ in range(2))
+    prepared.prepare()
+    assert prepared.decoder.positions > plain.decoder.positions == 0
+    assert prepared.decoder.fitting_chunks == plain.decoder.fitting_chunks
+    for seed in range(2):
+        expected = heard(plain, sound(20, seed))
+        assert without_times(heard(prepared, sound(20, seed))) == without_times(expected)
+        assert replies(expected)
+        prepared.prepare()  # there is nothing to prepare any more
+        assert prepared.reset() == plain.reset()
+
+
 def test_pieces_joined_are_the_reply(engine: Engine) -> None:
     events = heard(Session(engine, SessionOptions(sampling=GREEDY)), sound(30))
     assert replies(events)
