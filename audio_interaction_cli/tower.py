@@ -8,7 +8,9 @@ are those of the checkpoint. Holds weights only, no state of any stream.
 import math
 from collections import defaultdict
 from collections.abc import Mapping
+from dataclasses import dataclass, fields
 from functools import cache
+from reprlib import repr as brief  # a value of a damaged file can be of any size
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -21,8 +23,6 @@ from audio_interaction_cli.linear import multiply
 from audio_interaction_cli.protocol import CHUNK_FRAMES, N_MELS
 
 if TYPE_CHECKING:
-    from transformers.models.qwen2_5_omni.configuration_qwen2_5_omni import Qwen2_5OmniAudioEncoderConfig
-
     from audio_interaction_cli.passes import Encoding
 
 NARROWEST = 4  # with less, positions have no periods
@@ -32,19 +32,33 @@ LONGEST_PERIOD = 10_000  # of the sinusoidal positions
 TRAINING_ONLY = ("audio_bos_eos_token.", "positional_embedding.")  # in some files, not used for chunks
 
 
-def read_config(fields: Mapping[str, Any]) -> "Qwen2_5OmniAudioEncoderConfig":
-    """`audio_config` of the nested configuration; CheckpointError for a tower of another kind."""
-    from transformers.models.qwen2_5_omni.configuration_qwen2_5_omni import Qwen2_5OmniAudioEncoderConfig
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TowerConfig:
+    """Shape of a tower, by the field names of its configuration."""
 
-    try:
-        config = Qwen2_5OmniAudioEncoderConfig(**fields)
-    except Exception as error:  # the library validates in several ways
-        raise CheckpointError(f"the audio tower's configuration is not valid: {error}") from error
+    num_mel_bins: int
+    d_model: int
+    encoder_layers: int
+    encoder_attention_heads: int
+    encoder_ffn_dim: int
+    output_dim: int
+    activation_function: str
+    scale_embedding: bool
+
+
+def read_config(given: Mapping[str, Any]) -> TowerConfig:
+    """`audio_config` of the nested configuration; CheckpointError for a tower of another kind."""
+    names = [field.name for field in fields(TowerConfig)]
+    if not given.keys() >= set(names):  # transformers knows what is meant, but takes a second or more to import
+        given = _completed(given)
+    config = TowerConfig(**{name: given[name] for name in names})
     wanted = {"num_mel_bins": N_MELS, "activation_function": "gelu", "scale_embedding": False}
     for name, value in wanted.items():
         if getattr(config, name) != value:
-            raise CheckpointError(f"an audio tower with {name}: {getattr(config, name)} is not implemented")
+            raise CheckpointError(f"an audio tower with {name}: {brief(getattr(config, name))} is not implemented")
     sizes = (config.d_model, config.encoder_attention_heads, config.encoder_ffn_dim, config.output_dim)
+    if any(type(size) is not int for size in (*sizes, config.encoder_layers)):
+        raise CheckpointError("the audio tower's configuration has sizes that are no numbers")
     if not all(0 < size <= WIDEST for size in sizes) or not 0 < config.encoder_layers <= MOST_LAYERS:
         raise CheckpointError("the audio tower's configuration has sizes that make no sense")
     if config.d_model % config.encoder_attention_heads or config.d_model % 2 or config.d_model < NARROWEST:
@@ -52,10 +66,20 @@ def read_config(fields: Mapping[str, Any]) -> "Qwen2_5OmniAudioEncoderConfig":
     return config
 
 
+def _completed(given: Mapping[str, Any]) -> Mapping[str, Any]:
+    """With the values that are meant where a configuration of this kind leaves a field out."""
+    from transformers.models.qwen2_5_omni.configuration_qwen2_5_omni import Qwen2_5OmniAudioEncoderConfig
+
+    try:
+        return Qwen2_5OmniAudioEncoderConfig(**given).to_dict()
+    except Exception as error:  # the library validates in several ways
+        raise CheckpointError(f"the audio tower's configuration is not valid: {error}") from error
+
+
 class Tower(nn.Module):
     """mel: [B, 128, 40], 10 ms columns, dtype of the convolutions -> frames: [B, 10, output_dim], 40 ms each."""
 
-    def __init__(self, config: "Qwen2_5OmniAudioEncoderConfig") -> None:
+    def __init__(self, config: TowerConfig) -> None:
         super().__init__()
         width = config.d_model
         self.conv1 = nn.Conv1d(N_MELS, width, kernel_size=3, padding=1)
@@ -100,11 +124,11 @@ class Tower(nn.Module):
 
     def _can_be_recorded(self, device: torch.device) -> bool:
         """Whether a processor can be given all layers as one call."""
-        if not gives_float32(torch.bfloat16, device):
+        first: Any = self.layers[0]
+        if isinstance(first.fc1, nn.Linear) or not gives_float32(torch.bfloat16, device):
             return False
         from audio_interaction_cli import passes  # its compiler takes a tenth of a second to import
 
-        first: Any = self.layers[0]
         size = self.conv2.out_channels // first.self_attn.heads
         return passes.fits(self.layers, torch.empty(0, size, dtype=torch.bfloat16))
 

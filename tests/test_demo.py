@@ -256,12 +256,23 @@ def test_info_about_a_broken_checkpoint(ai: Ai, demo: Path, tmp_path: Path, cont
     assert ai("info", copy).status == 3
 
 
-def test_info_loads_nothing_heavy(demo_folder: Path) -> None:
+def loads_none_of(heavy: set[str], *arguments: str) -> str:
+    """What is printed by the command, which must not import these."""
     code = (
         "import sys\nfrom audio_interaction_cli.main import app\n"
-        f"app(['info', {str(demo_folder)!r}], standalone_mode=False)\n"
-        "sys.exit(', '.join({'torch', 'transformers', 'av', 'huggingface_hub'} & sys.modules.keys()) or 0)"
+        f"try: app({arguments!r}, standalone_mode=False)\n"
+        "except SystemExit: pass\n"
+        f"sys.exit(', '.join({heavy} & sys.modules.keys()) or 0)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    assert DEMO_PROMPT in done.stdout
+    return done.stdout
+
+
+def test_info_loads_nothing_heavy(demo_folder: Path) -> None:
+    assert DEMO_PROMPT in loads_none_of({"torch", "transformers", "av", "huggingface_hub"}, "info", str(demo_folder))
+
+
+def test_the_demo_answers_without_what_takes_long_to_import() -> None:
+    heard = loads_none_of({"transformers", "llvmlite"}, "run", "--checkpoint", "demo", str(checkpoint.samples()))
+    assert "How can I help?" in heard

@@ -10,7 +10,6 @@ from typing import Any, NamedTuple
 import torch
 import torch.nn.functional as F
 from torch import nn
-from transformers.models.qwen2_5_omni.configuration_qwen2_5_omni import Qwen2_5OmniAudioEncoderConfig
 
 from audio_interaction_cli import lm as language_model
 from audio_interaction_cli import tower as audio_tower
@@ -66,7 +65,7 @@ class Network(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.tower = audio_tower.Tower(Qwen2_5OmniAudioEncoderConfig(**TOWER_CONFIG))
+        self.tower = audio_tower.Tower(audio_tower.read_config(TOWER_CONFIG))
         self.lm = language_model.LanguageModel(LmConfig.read(LM_CONFIG))
         self.labels = nn.Linear(TOWER_CONFIG["d_model"], len(LABELS))
         self.phrases = nn.Linear(LM_CONFIG["n_embd"], 1 + len(PHRASES))
