@@ -127,6 +127,7 @@ def _add_shorts(code: Code, total: Any, weights: Any, word: Any) -> Any:
 
 WIDE = 16  # lanes
 BFLOAT16_INSTRUCTIONS = "avx512_bf16"
+VNNI = {8: "avx_vnni", WIDE: "avx512_vnni"}  # by lanes
 FORMS = (  # the fastest first
     Form(
         torch.bfloat16, torch.int32, 2, 1, FLOATS, _as_it_is(PAIRS),
@@ -134,7 +135,7 @@ FORMS = (  # the fastest first
     ),
     Form(
         torch.int8, torch.int32, 4, 1, INTS, _as_it_is(QUADS),
-        _by("llvm.x86.avx512.vpdpbusd.512", INTS, QUADS), WIDE, ("avx512_vnni",), zero=128,
+        _by(f"llvm.x86.avx512.vpdpbusd.{32 * LANES}", INTS, QUADS), LANES, (VNNI[LANES],), zero=128,
     ),
     Form(torch.bfloat16, torch.int32, 1, 2, FLOATS, _floats, _add_floats, LANES, ("avx2", "fma3")),
     Form(torch.int8, torch.int16, 2, 2, INTS, _shorts, _add_shorts, LANES, ("avx2", "fma3")),

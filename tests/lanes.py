@@ -1,7 +1,7 @@
-"""Runs the tests of what `machine` compiles with registers of 16 lanes on a processor that has only 8.
+"""Runs tests of what `machine` compiles with registers of 8 or 16 lanes and in all forms, whatever the processor has.
 
-LLVM splits the registers; the few instructions that only newer processors have are computed by others here.
-`python -m tests.lanes TEST...`
+LLVM splits registers that are too wide; the few instructions that only newer ones have are computed by others here.
+`python -m tests.lanes LANES TEST...`
 """
 
 import sys
@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 import torch
 
-torch.backends.cpu.get_cpu_capability = lambda: "AVX512"  # before it is asked
+WANTED = int(sys.argv[1])
+torch.backends.cpu.get_cpu_capability = lambda: {8: "AVX2", 16: "AVX512"}[WANTED]  # before it is asked
 
 from audio_interaction_cli import forms  # noqa: E402
 from audio_interaction_cli.machine import FLOATS, I32, INTS, LANES, Code  # noqa: E402
@@ -47,7 +48,7 @@ def add_floats(code: Code, total: Any, weights: Any, word: Any) -> Any:
 
 
 if __name__ == "__main__":
-    assert LANES == forms.WIDE
+    assert WANTED == LANES
     ways = (
         add_bfloat16_pairs,
         adding_integers(8, weights_signed=False),
@@ -57,4 +58,4 @@ if __name__ == "__main__":
     for form, add in zip(forms.FORMS, ways, strict=True):
         object.__setattr__(form, "add", add)
         object.__setattr__(form, "needs", ("avx2",))
-    sys.exit(pytest.main(["--quiet", *sys.argv[1:]]))
+    sys.exit(pytest.main(["--quiet", *sys.argv[2:]]))
