@@ -24,6 +24,7 @@ from audio_interaction_cli.memory import in_large_pages
 from audio_interaction_cli.rounding import WORD, lay_out, round_to_int8
 
 MULTIPLE, NEAR = 64, 16  # of which inputs and outputs must be, and the groups in which int8 inputs are rotated
+AHEAD_BYTES = 768  # so much further on, weights are asked for: where pages end, processors do not do so by themselves
 MOST_ROWS = 13  # at once: two panels keep more bytes on their way than one
 PANELS = 2 if LANES == 16 else 1  # at once with so many rows: registers for their sums, beside weights and an input
 
@@ -203,7 +204,8 @@ def _multiply(form: Form, block_rows: int) -> str:
                 def word(number: Any, row: Any) -> Any:
                     return code.place(inputs, code.add(code.mul(number, rows), row), WORD)
 
-                totals = sums_of_products(code, form, starts, word, steps, [form.sums(None) for _ in sums])
+                nothing = [form.sums(None) for _ in sums]
+                totals = sums_of_products(code, form, starts, word, steps, nothing, ahead_bytes=AHEAD_BYTES)
                 for total, (row, panel) in zip(totals, sums, strict=True):
                     place = code.add(code.mul(number, I64(block_rows)), I64(row))
                     if form.integer:
@@ -228,16 +230,26 @@ def _multiply(form: Form, block_rows: int) -> str:
 
 
 def sums_of_products(
-    code: Code, form: Form, panels: Sequence[Any], word_of: Callable[[Any, Any], Any], steps: Any, sums: Sequence[Any]
+    code: Code,
+    form: Form,
+    panels: Sequence[Any],
+    word_of: Callable[[Any, Any], Any],
+    steps: Any,
+    sums: Sequence[Any],
+    *,
+    ahead_bytes: int = 0,
 ) -> Sequence[Any]:
     """`sums`, a register for each row and panel, and all products of rows and panels added to them.
 
     Panels begin at addresses and have so many steps of a register each; `word_of` is the address of a row's word of
-    inputs, by its number.
+    inputs, by its number. Panels that come from memory are asked for so much ahead.
     """
 
     def step(number: Any, *so_far: Any) -> Sequence[Any]:
-        read = [form.read(code, code.place(start, number, REGISTER)) for start in panels]
+        places = [code.place(start, number, REGISTER) for start in panels]
+        for place in places if ahead_bytes else []:
+            code.fetch(code.place(place, I64(ahead_bytes)))
+        read = [form.read(code, place) for place in places]
         totals = list(so_far)
         for part in range(form.words):
             word = code.add(code.mul(number, I64(form.words)), I64(part))

@@ -78,6 +78,11 @@ class Code(ir.IRBuilder):  # type: ignore[misc]
         """Numbers of a job or a layer."""
         return {name: self.load(self.place(of, I64(8 * i)), typ=I64) for i, name in enumerate(names)}
 
+    def fetch(self, place: Any) -> None:
+        """Bring what will be read from there into the caches; nothing where there is no such memory."""
+        for_reading, again_and_again, as_data = I32(0), I32(3), I32(1)
+        self.invoke("llvm.prefetch.p0", VOID, place, for_reading, again_and_again, as_data)
+
     def spread(self, value: Any) -> Any:
         """One number in all lanes."""
         kind = ir.VectorType(value.type, LANES)
