@@ -16,13 +16,13 @@ from llvmlite import ir
 
 from audio_interaction_cli.machine import FLOATS, I8, I32, I64, INTS, LANES, REGISTER, Code
 
-I16, BFLOAT = ir.IntType(16), "bfloat"
+I16 = ir.IntType(16)
 HALF_BITS, UPPER_HALF = 16, -(1 << 16)  # of 32 bits
 
 
 class _BFloat(ir.Type):  # type: ignore[misc]
     def _to_string(self) -> str:
-        return BFLOAT
+        return "bfloat"
 
 
 PAIRS, QUADS = ir.VectorType(_BFloat(), 2 * LANES), ir.VectorType(I8, 4 * LANES)

@@ -147,7 +147,7 @@ def multiply(
         scales = 0 if matrix.scales is None else matrix.scales.data_ptr()
         base, base_row = (matrix.zeros, 0) if onto is None else (onto, 4 * onto.stride(0))
         job += matrix.panels.data_ptr(), matrix.bias.data_ptr(), scales, base.data_ptr(), base_row
-        job += y.data_ptr(), 4 * y.stride(0), len(matrix.bias)
+        job += y.data_ptr(), 4 * y.stride(0), len(matrix.bias), 0, 0
     if form.integer:
         assert mixing is not None
         tape.add(round_to_int8(form, channels // len(mixing)), job)
@@ -188,11 +188,9 @@ def _multiply(form: Form, block_rows: int) -> str:
     sums = [(row, panel) for row in range(block_rows) for panel in range(together)]
 
     def layer(number: Any) -> Sequence[Any]:
-        fields = code.fields(
-            LAYER, code.place(argument, code.add(code.mul(number, I64(8 * len(LAYER))), I64(8 * len(JOB))))
-        )
+        place = code.place(argument, code.add(code.mul(number, I64(len(LAYER))), I64(len(JOB))), 8)
+        fields = code.fields(LAYER, place)
         weights, bias, scales, onto, y = code.pointers(fields, "panels", "bias", "scales", "onto", "y")
-        first, last = code.share(code.udiv(fields["outputs"], I64(LANES * together)))
 
         def group(number: Any) -> Sequence[Any]:
             firsts = [code.add(code.mul(number, I64(together)), I64(panel)) for panel in range(together)]
@@ -221,8 +219,8 @@ def _multiply(form: Form, block_rows: int) -> str:
 
             return code.loop(I64(0), job["blocks"], I64(1), block)
 
-        with code.if_then(code.icmp_unsigned("<", first, last)):
-            code.loop(first, last, I64(1), group)
+        counters = code.place(place, I64(LAYER.index("taken")), 8)
+        code.take(counters, code.udiv(fields["outputs"], I64(LANES * together)), group)
         return []
 
     code.loop(I64(0), job["layers"], I64(1), layer)

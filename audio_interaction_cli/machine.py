@@ -20,7 +20,11 @@ JOB = (
     "prepared", "row_scales", "row_sums", "blocks", "block_bytes",  # inputs as they are multiplied
     "layers",
 )  # fmt: skip
-LAYER = ("panels", "bias", "scales", "onto", "onto_row", "y", "y_row", "outputs")  # rows in bytes, from one to the next
+LAYER = (  # rows in bytes, from one to the next
+    "panels", "bias", "scales", "onto", "onto_row", "y", "y_row", "outputs",
+    "taken", "finished",  # of its outputs, and by so many threads; zeros between steps
+)  # fmt: skip
+PIECES = 16  # of a thread's share: as one is taken after the other, a thread that is held up holds up no other
 
 I8, I32, I64, F32, PTR = ir.IntType(8), ir.IntType(32), ir.IntType(64), ir.FloatType(), ir.PointerType()
 FLOATS, INTS, VOID = ir.VectorType(F32, LANES), ir.VectorType(I32, LANES), ir.VoidType()
@@ -104,6 +108,27 @@ class Code(ir.IRBuilder):  # type: ignore[misc]
         _, thread, threads = self.function.args
         with self.if_then(self.icmp_unsigned("<", thread, todo)):
             self.loop(thread, todo, threads, work)
+
+    def take(self, counters: Any, todo: Any, work: Callable[[Any], Sequence[Any]]) -> None:
+        """The same, but some at a time by whoever is free. `counters` are two numbers, zeros before and after."""
+        _, thread, threads = self.function.args
+        piece = self.udiv(todo, self.mul(threads, I64(PIECES)))
+        piece = self.select(self.icmp_unsigned(">", piece, I64(0)), piece, I64(1))
+        again, inside, after = (self.append_basic_block() for _ in range(3))
+        self.branch(again)
+        self.position_at_end(again)
+        first = self.atomic_rmw("add", counters, piece, "monotonic")
+        self.cbranch(self.icmp_unsigned("<", first, todo), inside, after)
+        self.position_at_end(inside)
+        behind = self.add(first, piece)
+        behind = self.select(self.icmp_unsigned("<", behind, todo), behind, todo)
+        self.loop(first, behind, I64(1), work)
+        self.branch(again)
+        self.position_at_end(after)
+        before = self.atomic_rmw("add", self.place(counters, I64(1), 8), I64(1), "monotonic")
+        with self.if_then(self.icmp_unsigned("==", before, self.sub(threads, I64(1)))):  # no other looks at them now
+            for n in range(2):
+                self.store(I64(0), self.place(counters, I64(n), 8))
 
     def share(self, todo: Any) -> tuple[Any, Any]:
         """The same, side by side: the first and what is behind the last, which may be none."""
