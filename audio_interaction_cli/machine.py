@@ -111,7 +111,7 @@ class Code(ir.IRBuilder):  # type: ignore[misc]
 
     def take(self, counters: Any, todo: Any, work: Callable[[Any], Sequence[Any]]) -> None:
         """The same, but some at a time by whoever is free. `counters` are two numbers, zeros before and after."""
-        _, thread, threads = self.function.args
+        *_, threads = self.function.args
         piece = self.udiv(todo, self.mul(threads, I64(PIECES)))
         piece = self.select(self.icmp_unsigned(">", piece, I64(0)), piece, I64(1))
         again, inside, after = (self.append_basic_block() for _ in range(3))

@@ -85,9 +85,11 @@ def test_matrices_of_one_input_together_and_again() -> None:
     x = torch.randn(13, 256)
     products = Products(x, matrices)
     together = [y.clone() for y in products.run()]
-    for y in products.y:
-        y.zero_()
-    products.again()()
+    again = products.again()
+    for _ in range(20):
+        for y in products.y:
+            y.zero_()
+        again()
     for matrix, y, repeated in zip(matrices, together, products.y, strict=True):
         assert torch.equal(Products(x, [matrix]).run()[0], y)
         assert torch.equal(repeated, y)
