@@ -45,20 +45,22 @@ def _small_batches(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch, "get_num_threads", lambda: 1)  # one network, and no setting changed for other tests
 
 
-def run(folder: Path, course: Course, minutes: float) -> int:
-    """How many steps it has come to."""
+def run(folder: Path, course: Course, minutes: float) -> tuple[int, float]:
+    """How many steps it has come to, and in how many minutes."""
     train.train(folder, course, minutes, 1, torch.device("cpu"), Console(file=io.StringIO()))
-    steps: int = torch.load(folder / course.file, weights_only=True)["steps"]
-    return steps
+    state = torch.load(folder / course.file, weights_only=True)
+    return state["steps"], state["seconds"] / 60
 
 
 @pytest.mark.slow
 def test_training_goes_on_where_it_stopped_and_further_training_keeps_a_share_of_its_start(folder: Path) -> None:
-    first = run(folder, FROM_NOTHING, A_FEW_STEPS)
-    assert run(folder, FROM_NOTHING, A_FEW_STEPS) == first > 0
-    assert run(folder, FROM_NOTHING, 2 * A_FEW_STEPS) > first
+    first, minutes = run(folder, FROM_NOTHING, A_FEW_STEPS)
+    assert first > 0
+    assert run(folder, FROM_NOTHING, A_FEW_STEPS) == (first, minutes)  # its time is over
+    second, minutes = run(folder, FROM_NOTHING, minutes + A_FEW_STEPS)
+    assert second > first
     began = train.trained(folder)
-    assert run(folder, FURTHER, A_FEW_STEPS) > 0
+    assert run(folder, FURTHER, A_FEW_STEPS)[0] > 0
     further = torch.load(folder / FURTHER.file, weights_only=True)["weights"]
     mean = train.trained(folder)
     assert mean.keys() == began.keys() == further.keys()
@@ -66,7 +68,7 @@ def test_training_goes_on_where_it_stopped_and_further_training_keeps_a_share_of
     for name, weights in mean.items():
         torch.testing.assert_close(weights, KEPT * began[name] + (1 - KEPT) * further[name])
     with pytest.raises(FileExistsError, match=r"further\.pt began with weights that this would change"):
-        run(folder, FROM_NOTHING, 4 * A_FEW_STEPS)
+        run(folder, FROM_NOTHING, minutes + A_FEW_STEPS)
     assert all(torch.equal(weights, mean[name]) for name, weights in train.trained(folder).items())
 
 
