@@ -88,9 +88,10 @@ class Decoder:
             self._step(self._lm.embed(known))
             self._pending = [last]
             length = self._cache.length
-            for count in (CHUNK_POSITIONS, 1):
-                self._lm.logits(self._step(self._lm.embed([self._ids.pad] * count))[-1:])
-                self._cache.crop(length)
+            self._step(self._lm.embed([self._ids.pad] * CHUNK_POSITIONS))
+            self._cache.crop(length)
+            self._lm.logits(self._step(self._lm.embed([self._ids.pad])))
+            self._cache.crop(length)
 
     def reset(self) -> int:
         """Forget everything but the prompt; how many chunks it were."""

@@ -12,9 +12,7 @@ from audio_interaction_cli.errors import OutOfMemoryError
 
 TRIM_THRESHOLD, MMAP_THRESHOLD = -1, -3  # of malloc.h
 
-POSITIONS_TOGETHER = (
-    128  # of a cache, which are read at once: so many keys and values stay in a processor's second cache
-)
+POSITIONS_TOGETHER = 128  # of a conversation's cache are read at once: as many as stay in a processor's second cache
 FEWER_TOGETHER = 64
 
 

@@ -30,6 +30,7 @@ def lay_out(form: Form) -> str:
     x, rounded, prepared = code.pointers(job, "x", "rounded", "prepared")
     first, last = code.share(code.udiv(job["channels"], I64(LANES)))
     words = LANES // form.inputs
+    kind = ir.VectorType(I32, words)
 
     def block(number: Any) -> Sequence[Any]:
         target = code.place(prepared, code.mul(number, job["block_bytes"]))
@@ -40,12 +41,11 @@ def lay_out(form: Form) -> str:
         def part(number: Any) -> Sequence[Any]:
             def row(lane: Any) -> Sequence[Any]:
                 place = code.add(code.mul(code.add(first_row, lane), job["channels"]), code.mul(number, I64(LANES)))
-                values = code.get(ir.VectorType(I32, words), rounded, place, WORD // form.inputs)
-                if not form.integer:
-                    values = code.get(FLOATS, x, place, 4)
-                    values = code.bitcast(
-                        values if form.inputs == 1 else to_bfloat16(code, values), ir.VectorType(I32, words)
-                    )
+                if form.integer:
+                    values = code.get(kind, rounded, place, WORD // form.inputs)
+                else:
+                    given = code.get(FLOATS, x, place, 4)
+                    values = code.bitcast(given if form.inputs == 1 else to_bfloat16(code, given), kind)
                 for n in range(words):
                     word = code.add(code.mul(number, I64(words)), I64(n))
                     index = code.add(code.mul(word, job["block_rows"]), lane)
